@@ -1,0 +1,1 @@
+//! Kernel IR to Cranelift: milliseconds to compile, no LLVM needed.

@@ -1,0 +1,1 @@
+//! Kernel IR to HLS C++ projects for FPGAs.

@@ -1,0 +1,1 @@
+//! Kernel IR to MLIR, LLVM IR, object code and a JIT.

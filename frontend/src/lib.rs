@@ -1,0 +1,1 @@
+//! Model readers: ONNX, Hugging Face folders and GGUF become tensor IR.

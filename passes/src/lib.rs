@@ -1,0 +1,1 @@
+//! Rewrites, fusion, cost model, memory plan and the pipeline from tensor IR to a program of kernels.

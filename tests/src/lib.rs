@@ -1,0 +1,1 @@
+//! Test support shared by the file tests, the conformance runner and the model zoo.

@@ -1,0 +1,1 @@
+//! The tcc library facade and the command line.
