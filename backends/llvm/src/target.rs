@@ -1,0 +1,188 @@
+//! The machine that code is generated for.
+
+use std::collections::BTreeSet;
+use std::sync::Once;
+
+use inkwell::OptimizationLevel;
+use inkwell::targets::{
+    CodeModel, InitializationConfig, RelocMode, Target as Backend, TargetMachine, TargetMachineOptions, TargetTriple,
+};
+
+use crate::error::Error;
+
+/// A processor: triple, CPU name and features, in LLVM's spelling.
+///
+/// A target is plain data; it is cheap to clone and may be sent to other threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    triple: String,
+    cpu: String,
+    /// Handed to LLVM: `+name` and `-name`, comma separated.
+    feature_string: String,
+    abi: &'static str,
+    /// Every feature that is on, implied ones included, without the sign.
+    features: BTreeSet<String>,
+}
+
+/// Features that `x86-64-v3` implies beyond the baseline, in LLVM's names.
+const X86_64_V3: &[&str] =
+    &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"];
+/// Features that `x86-64-v4` adds to `x86-64-v3`.
+const X86_64_V4: &[&str] = &["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"];
+
+impl Target {
+    /// The processor that this process runs on, with all its features.
+    pub fn host() -> Result<Self, Error> {
+        initialize();
+        let triple = TargetMachine::get_default_triple().as_str().to_string_lossy().into_owned();
+        let cpu = TargetMachine::get_host_cpu_name().to_string();
+        let feature_string = TargetMachine::get_host_cpu_features().to_string();
+        let features = enabled(&feature_string);
+        let abi = if triple.starts_with("riscv64") { "lp64d" } else { "" };
+        Self { triple, cpu, feature_string, abi, features }.checked("host")
+    }
+
+    /// A target by name: `host`, `x86-64-v3`, `x86-64-v4`, `aarch64`, `riscv64` or `wasm32`, each optionally followed by
+    /// features as in `aarch64+dotprod+i8mm` or `x86-64-v4+avx512vnni`.
+    pub fn named(name: &str) -> Result<Self, Error> {
+        let mut parts = name.split('+');
+        let base = parts.next().unwrap_or_default();
+        let extra: Vec<&str> = parts.collect();
+        if base == "host" && extra.is_empty() {
+            return Self::host();
+        }
+        let (triple, cpu, features, abi): (&str, &str, Vec<&str>, &str) = match base {
+            "x86-64-v3" => ("x86_64-unknown-linux-gnu", "x86-64-v3", X86_64_V3.to_vec(), ""),
+            "x86-64-v4" => ("x86_64-unknown-linux-gnu", "x86-64-v4", [X86_64_V3, X86_64_V4].concat(), ""),
+            "aarch64" => ("aarch64-unknown-linux-gnu", "generic", vec!["neon", "fp-armv8"], ""),
+            "riscv64" => ("riscv64-unknown-linux-gnu", "generic-rv64", vec!["m", "a", "f", "d", "c", "v"], "lp64d"),
+            "wasm32" => ("wasm32-unknown-unknown", "generic", vec!["simd128"], ""),
+            _ => {
+                return Err(Error::Target {
+                    name: name.to_owned(),
+                    reason: "known are host, x86-64-v3, x86-64-v4, aarch64, riscv64 and wasm32".to_owned(),
+                });
+            }
+        };
+        initialize();
+        let features: BTreeSet<String> = features.into_iter().chain(extra).map(str::to_owned).collect();
+        let feature_string = features.iter().map(|feature| format!("+{feature}")).collect::<Vec<_>>().join(",");
+        Self { triple: triple.to_owned(), cpu: cpu.to_owned(), feature_string, abi, features }.checked(name)
+    }
+
+    fn checked(mut self, name: &str) -> Result<Self, Error> {
+        if self.has("avx512f") {
+            // Some CPU models prefer 256 bits for code that LLVM vectorizes itself, and then split our 512-bit values.
+            self.feature_string.push_str(",-prefer-256-bit");
+        }
+        self.machine(0).map(|_| self).map_err(|error| match error {
+            Error::Target { reason, .. } => Error::Target { name: name.to_owned(), reason },
+            other => other,
+        })
+    }
+
+    /// The target triple.
+    pub fn triple(&self) -> &str {
+        &self.triple
+    }
+
+    /// The CPU name as LLVM knows it.
+    pub fn cpu(&self) -> &str {
+        &self.cpu
+    }
+
+    /// The features that are on, without signs, in alphabetical order.
+    pub fn features(&self) -> impl Iterator<Item = &str> {
+        self.features.iter().map(String::as_str)
+    }
+
+    /// Whether a feature, in LLVM's spelling, is on.
+    pub fn has(&self, feature: &str) -> bool {
+        self.features.contains(feature)
+    }
+
+    /// The architecture, which is the first part of the triple.
+    pub fn architecture(&self) -> &str {
+        self.triple.split('-').next().unwrap_or_default()
+    }
+
+    /// Bytes of the widest vector register.
+    pub fn vector_bytes(&self) -> usize {
+        if self.has("avx512f") {
+            64
+        } else if self.has("avx") {
+            32
+        } else {
+            16
+        }
+    }
+
+    /// Whether an object for this target can be loaded into this process.
+    pub fn is_native(&self) -> bool {
+        let host = TargetMachine::get_default_triple();
+        host.as_str().to_string_lossy().split('-').next() == Some(self.architecture())
+    }
+
+    /// A code generator for this target. `level` is 0 to 3 and steers instruction selection only.
+    pub(crate) fn machine(&self, level: u8) -> Result<TargetMachine, Error> {
+        let triple = TargetTriple::create(&self.triple);
+        let refuse = |reason: String| Error::Target { name: self.triple.clone(), reason };
+        let backend = Backend::from_triple(&triple).map_err(|error| refuse(error.to_string()))?;
+        let level = match level {
+            0 => OptimizationLevel::None,
+            1 => OptimizationLevel::Less,
+            2 => OptimizationLevel::Default,
+            _ => OptimizationLevel::Aggressive,
+        };
+        let mut options = TargetMachineOptions::new()
+            .set_cpu(&self.cpu)
+            .set_features(&self.feature_string)
+            .set_level(level)
+            .set_reloc_mode(RelocMode::PIC)
+            .set_code_model(CodeModel::Small);
+        if !self.abi.is_empty() {
+            options = options.set_abi(self.abi);
+        }
+        backend
+            .create_target_machine_from_options(&triple, options)
+            .ok_or_else(|| refuse("LLVM cannot create a code generator for it".to_owned()))
+    }
+}
+
+/// The features with a `+` in an LLVM feature string.
+fn enabled(feature_string: &str) -> BTreeSet<String> {
+    feature_string.split(',').filter_map(|feature| feature.strip_prefix('+')).map(str::to_owned).collect()
+}
+
+/// Registers the code generators, once in a process.
+fn initialize() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let config = InitializationConfig::default();
+        Backend::initialize_x86(&config);
+        Backend::initialize_aarch64(&config);
+        Backend::initialize_riscv(&config);
+        Backend::initialize_webassembly(&config);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_named_target_has_a_code_generator() {
+        for name in ["host", "x86-64-v3", "x86-64-v4", "aarch64+dotprod", "riscv64", "wasm32"] {
+            let target = Target::named(name).unwrap();
+            assert!(target.vector_bytes() >= 16, "{name}");
+        }
+        assert_eq!(Target::named("x86-64-v4").unwrap().vector_bytes(), 64);
+        assert!(Target::named("aarch64+dotprod").unwrap().has("dotprod"));
+    }
+
+    #[test]
+    fn an_unknown_target_is_refused_by_name() {
+        let error = Target::named("z80").unwrap_err();
+        assert!(error.to_string().contains("'z80'"), "{error}");
+    }
+}
