@@ -5,8 +5,15 @@
 
 pub mod dim;
 pub mod dtype;
+pub mod error;
 pub mod manifest;
+pub mod memory;
+pub mod pool;
+pub mod tensor;
 
 pub use dim::{DimExpr, SymbolId};
 pub use dtype::DType;
+pub use error::{Error, Result};
 pub use manifest::Manifest;
+pub use pool::ThreadPool;
+pub use tensor::{Element, Shape, Tensor, TensorMut, TensorRef};

@@ -1,0 +1,4 @@
+//! Memory of a session: aligned buffers and the plan of the arena.
+
+pub mod aligned;
+pub mod plan;
