@@ -3,6 +3,7 @@
 //! The crate stands alone: it knows no compiler crate, and whoever produces a [`manifest::Manifest`] with kernels
 //! and weights can run it.
 
+pub mod code;
 pub mod dim;
 pub mod dtype;
 pub mod error;
