@@ -1,1 +1,16 @@
 //! Test support shared by the file tests, the conformance runner and the model zoo.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cache`] | where fetched models and reference outputs lie |
+//! | [`value`], [`npz`] | values at the border of a model, and the files that hold them |
+//! | [`inputs`] | deterministic inputs from a line of text |
+//! | [`compare`] | comparison under a stated tolerance |
+//! | [`zoo`] | the real models, their cases and reference outputs |
+
+pub mod cache;
+pub mod compare;
+pub mod inputs;
+pub mod npz;
+pub mod value;
+pub mod zoo;

@@ -19,5 +19,5 @@ def path_of(file):
 
 
 def case_name(model, dims):
-    """NAME, or NAME/n1-h64 where the model has dims."""
-    return "/".join([model["name"], *(["-".join(f"{k}{v}" for k, v in dims.items())] if dims else [])])
+    """NAME, or NAME/h64-n1 where the model has dims, sorted by name."""
+    return "/".join([model["name"], *(["-".join(f"{k}{v}" for k, v in sorted(dims.items()))] if dims else [])])
