@@ -6,10 +6,12 @@
 //! | [`value`], [`npz`] | values at the border of a model, and the files that hold them |
 //! | [`inputs`] | deterministic inputs from a line of text |
 //! | [`compare`] | comparison under a stated tolerance |
+//! | [`filetest`] | tests written as text IR |
 //! | [`zoo`] | the real models, their cases and reference outputs |
 
 pub mod cache;
 pub mod compare;
+pub mod filetest;
 pub mod inputs;
 pub mod npz;
 pub mod value;
