@@ -25,6 +25,18 @@ pub enum AttributeValue {
     Data(Data),
 }
 
+/// A double as MLIR writes it: with a decimal point, shortest round trip; infinities and NaN as their bit pattern.
+pub fn float_text(value: f64) -> String {
+    if !value.is_finite() {
+        return format!("0x{:016X}", value.to_bits());
+    }
+    let text = format!("{value:?}");
+    match text.split_once('e') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0e{exponent}"),
+        _ => text,
+    }
+}
+
 /// A field type of operators.
 pub trait Attribute: Sized {
     /// The field as an attribute value.

@@ -20,6 +20,52 @@ pub fn push_scalar(value: Scalar, bytes: &mut Vec<u8>) {
     }
 }
 
+/// Appends an element of a text tensor: its length in bytes as `u32`, then its UTF-8 bytes.
+pub fn push_text(text: &str, bytes: &mut Vec<u8>) {
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+/// The elements of a text tensor; `None` for other types.
+pub fn texts(data: &Data) -> Option<Vec<&str>> {
+    if data.dtype() != DType::String {
+        return None;
+    }
+    let mut rest = &data.bytes()[..];
+    let mut texts = Vec::new();
+    while !rest.is_empty() {
+        let (text, tail) = split_text(rest)?;
+        texts.push(text);
+        rest = tail;
+    }
+    Some(texts)
+}
+
+/// The first text of the bytes of a text tensor, and what follows it.
+pub(crate) fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+/// The low bits that stand for a value of a packed type.
+pub fn packed_code(value: Scalar) -> u8 {
+    let mask = (1u8 << value.dtype.bits().min(7)) - 1;
+    let code = match value.dtype {
+        dtype if dtype.is_float() => minifloat::encode(dtype, value.as_f64() as f32, true),
+        _ => value.bits as u8,
+    };
+    code & mask
+}
+
+/// Codes of a packed type put together, the first in the low bits.
+pub fn pack(dtype: DType, codes: &[u8]) -> Vec<u8> {
+    let (bits, per_byte) = (dtype.bits(), 8 / dtype.bits());
+    let byte =
+        |group: &[u8]| group.iter().enumerate().fold(0, |byte, (index, code)| byte | code << (index * bits));
+    codes.chunks(per_byte).map(byte).collect()
+}
+
 /// A rank-0 tensor with this value.
 pub fn scalar_data(value: Scalar) -> Result<Data, DataError> {
     let mut bytes = Vec::with_capacity(8);

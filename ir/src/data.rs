@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use crate::convert::split_text;
 use crate::dtype::DType;
 
 /// Why bytes do not make a tensor.
@@ -29,6 +30,9 @@ pub enum DataError {
     /// The element count does not fit the address space.
     #[error("the shape {0:?} has more elements than can be addressed")]
     TooLarge(Vec<usize>),
+    /// The bytes of a text tensor are not as many texts as it has elements.
+    #[error("the bytes of a text tensor of shape {0:?} are not that many UTF-8 texts with lengths")]
+    Text(Vec<usize>),
 }
 
 struct Inner {
@@ -43,13 +47,29 @@ struct Inner {
 pub struct Data(Arc<Inner>);
 
 impl Data {
-    /// A tensor over existing bytes, little endian, row-major, sub-byte elements packed from the low bits.
+    /// A tensor over existing bytes, little endian, row-major, sub-byte elements packed from the low bits; each text is
+    /// its length as `u32` and its UTF-8 bytes.
     pub fn new(dtype: DType, shape: &[usize], bytes: Bytes) -> Result<Data, DataError> {
         let too_large = || DataError::TooLarge(shape.to_vec());
         let count =
             shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim)).ok_or_else(too_large)?;
         let expected = dtype.bytes_for(count).ok_or_else(too_large)?;
-        if expected != bytes.len() && dtype != DType::String {
+        if dtype == DType::String {
+            let mut rest = &bytes[..];
+            // An element takes four bytes at least, so the count is bounded before anything runs that often.
+            let whole = count <= bytes.len() / 4
+                && (0..count).all(|_| match split_text(rest) {
+                    Some((_, tail)) => {
+                        rest = tail;
+                        true
+                    }
+                    None => false,
+                })
+                && rest.is_empty();
+            if !whole {
+                return Err(DataError::Text(shape.to_vec()));
+            }
+        } else if expected != bytes.len() {
             return Err(DataError::Length { dtype, shape: shape.to_vec(), expected, found: bytes.len() });
         }
         Ok(Data(Arc::new(Inner { dtype, shape: shape.to_vec(), bytes, digest: OnceLock::new() })))
@@ -58,6 +78,13 @@ impl Data {
     /// A tensor of `f32` values.
     pub fn from_f32(shape: &[usize], values: &[f32]) -> Result<Data, DataError> {
         Data::new(DType::F32, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    /// A tensor of texts.
+    pub fn from_texts<T: AsRef<str>>(shape: &[usize], texts: &[T]) -> Result<Data, DataError> {
+        let mut bytes = Vec::new();
+        texts.iter().for_each(|text| crate::convert::push_text(text.as_ref(), &mut bytes));
+        Data::new(DType::String, shape, Bytes::from(bytes))
     }
 
     /// A tensor of `i64` values.

@@ -23,6 +23,12 @@ impl Symbol {
     pub fn name(&self) -> &str {
         &self.0
     }
+
+    /// True where the text form can hold the name: a letter or `_`, then letters, digits and `_`.
+    pub fn is_valid_name(name: &str) -> bool {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    }
 }
 
 impl fmt::Debug for Symbol {
@@ -158,7 +164,9 @@ impl Dim {
         if let (Dim::Const(a), Dim::Const(b)) = (self, divisor)
             && *b != 0
         {
-            return Dim::Const(a.div_euclid(*b) + if *b < 0 && a.rem_euclid(*b) != 0 { -1 } else { 0 });
+            let quotient = a.saturating_div(*b);
+            let inexact = a.wrapping_rem(*b) != 0 && (*a < 0) != (*b < 0);
+            return Dim::Const(if inexact { quotient - 1 } else { quotient });
         }
         if self == divisor && !divisor.is(0) {
             return Dim::Const(1);
@@ -210,10 +218,10 @@ impl Dim {
         }
         let mut result = BTreeMap::new();
         for (term, value) in self.terms() {
-            if value % coefficient != 0 {
+            if value.wrapping_rem(coefficient) != 0 {
                 return None;
             }
-            result.insert(divide_monomial(&term, monomial)?, value / coefficient);
+            result.insert(divide_monomial(&term, monomial)?, value.saturating_div(coefficient));
         }
         Some(Dim::from_terms(result))
     }
@@ -229,12 +237,12 @@ impl Dim {
             }
             let terms = rest.terms();
             let (monomial, &coefficient) = terms.last_key_value()?;
-            if coefficient % lead_coefficient != 0 {
+            if coefficient.wrapping_rem(lead_coefficient) != 0 {
                 return None;
             }
             let step = Dim::from_terms(BTreeMap::from([(
                 divide_monomial(monomial, lead)?,
-                coefficient / lead_coefficient,
+                coefficient.saturating_div(lead_coefficient),
             )]));
             rest = rest - step.clone() * Dim::from_terms(divisor.clone());
             quotient = quotient + step;
@@ -359,6 +367,14 @@ impl Dim {
         sum
     }
 
+    /// How many monomials the polynomial has.
+    pub fn term_count(&self) -> usize {
+        match self {
+            Dim::Const(_) => 1,
+            Dim::Poly(terms) => terms.len(),
+        }
+    }
+
     /// The monomials as (coefficient, atoms with powers), for lowering to other expression forms.
     pub fn monomials(&self) -> Vec<(i64, Vec<(Atom, u32)>)> {
         self.terms().into_iter().map(|(monomial, coefficient)| (coefficient, monomial)).collect()
@@ -461,6 +477,12 @@ impl From<i64> for Dim {
     }
 }
 
+impl From<i32> for Dim {
+    fn from(value: i32) -> Dim {
+        Dim::Const(i64::from(value))
+    }
+}
+
 impl From<usize> for Dim {
     fn from(value: usize) -> Dim {
         Dim::Const(value as i64)
@@ -502,6 +524,10 @@ impl Sub for Dim {
 impl Mul for Dim {
     type Output = Dim;
 
+    #[allow(
+        clippy::suspicious_arithmetic_impl,
+        reason = "powers of equal atoms add up when monomials multiply"
+    )]
     fn mul(self, other: Dim) -> Dim {
         if let (Dim::Const(a), Dim::Const(b)) = (&self, &other) {
             return Dim::Const(a.saturating_mul(*b));

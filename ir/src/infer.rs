@@ -146,7 +146,7 @@ fn infer_scalar(expr: &ScalarExpr, dtypes: &[DType]) -> Result<DType> {
 }
 
 /// Checks the operand count against the declaration.
-fn check_arity(operator: &Operator, count: usize) -> Result<()> {
+pub(crate) fn check_arity(operator: &Operator, count: usize) -> Result<()> {
     let declared = operator.describe().operands;
     let variadic = declared.last().is_some_and(|name| name.ends_with('*'));
     let fixed = declared.len() - usize::from(variadic);

@@ -9,7 +9,7 @@
 //! | [`scalar`] | scalar functions of elementwise operators and epilogues |
 //! | [`dtype`], [`dim`], [`types`], [`data`] | element types, symbolic dimensions, value types, tensor contents |
 //! | [`module`], [`builder`], [`infer`] | functions and how to build them |
-//! | [`print`], [`parse`], [`verify`] | text form and invariants |
+//! | [`mod@print`], [`parse`], [`verify`] | text form and invariants |
 
 pub mod attribute;
 pub mod builder;

@@ -128,6 +128,46 @@ impl Function {
         self.symbols.get(symbol).copied().unwrap_or_default()
     }
 
+    /// The same function with values numbered in the order of the text form and without unused entries in `types`.
+    ///
+    /// Equal functions are equal after this, and [`crate::parse::module`] numbers values this way. Values that are used
+    /// and not defined, which the verifier refuses, come last.
+    pub fn renumbered(&self) -> Function {
+        fn region(source: &Region, place: &mut dyn FnMut(Value) -> Value) -> Region {
+            let params = source.params.iter().map(|value| place(*value)).collect();
+            let mut operations = Vec::with_capacity(source.operations.len());
+            for operation in &source.operations {
+                let regions = operation.regions.iter().map(|nested| region(nested, place)).collect();
+                operations.push(Operation {
+                    operator: operation.operator.clone(),
+                    operands: operation.operands.clone(),
+                    results: operation.results.iter().map(|value| place(*value)).collect(),
+                    regions,
+                    location: operation.location.clone(),
+                });
+            }
+            Region { params, operations, results: source.results.clone() }
+        }
+        fn uses(target: &mut Region, place: &mut dyn FnMut(Value) -> Value) {
+            for operation in &mut target.operations {
+                operation.operands.iter_mut().for_each(|value| *value = place(*value));
+                operation.regions.iter_mut().for_each(|nested| uses(nested, place));
+            }
+            target.results.iter_mut().for_each(|value| *value = place(*value));
+        }
+        let mut numbers: std::collections::HashMap<Value, Value> = std::collections::HashMap::new();
+        let mut types = Vec::new();
+        let mut place = |value: Value| {
+            *numbers.entry(value).or_insert_with(|| {
+                types.extend(self.types.get(value.index()).cloned());
+                Value(types.len().max(1) as u32 - 1)
+            })
+        };
+        let mut body = region(&self.body, &mut place);
+        uses(&mut body, &mut place);
+        Function { types, body, ..self.clone() }
+    }
+
     /// Replaces symbols by dimensions in all types and attributes, as `--dim` does.
     pub fn substitute(&mut self, replace: &dyn Fn(&Symbol) -> Option<Dim>) {
         let dim = |dim: &Dim| dim.substitute(replace);

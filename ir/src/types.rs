@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::attribute::float_text;
 use crate::dim::Dim;
 use crate::dtype::DType;
 
@@ -115,7 +116,7 @@ impl fmt::Display for Quantized {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pair = |index: usize| {
             let zero = self.zeros.get(index).copied().unwrap_or(0);
-            format!("{:?}:{zero}", f64::from_bits(self.scales.get(index).copied().unwrap_or(0)))
+            format!("{}:{zero}", float_text(f64::from_bits(self.scales.get(index).copied().unwrap_or(0))))
         };
         // The quant dialect writes unsigned storage as u8 where builtin types write ui8.
         let storage = self.storage.text().replace("ui", "u");
@@ -142,7 +143,7 @@ impl fmt::Display for Element {
 }
 
 impl fmt::Display for TensorType {
-    /// Symbolic extents print as `?`, with their expressions in a string encoding: `tensor<?x3xf32, "batch,3">`.
+    /// Symbolic extents print as `?`, with their expressions in a string encoding: `tensor<?x3xf32, "batch; 3">`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tensor<")?;
         for dim in &self.shape {
