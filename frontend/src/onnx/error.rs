@@ -1,5 +1,6 @@
 //! What can be wrong with an ONNX model, in terms of its nodes, values and fields.
 
+use super::import::Unsupported;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -130,6 +131,20 @@ pub enum OnnxError {
     TooManyNodes {
         /// The limit.
         limit: usize,
+    },
+    /// A graph input, output or constant of a type that cannot be imported.
+    #[error("value '{value}': {reason}")]
+    Value {
+        /// The value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nodes that tcc does not support, all of them.
+    #[error("{} of the model's nodes are not supported:{}", nodes.len(), list(nodes))]
+    Unsupported {
+        /// The nodes with reasons.
+        nodes: Vec<Unsupported>,
     },
     /// Something is wrong with one node.
     #[error("{node}: {source}")]
@@ -263,6 +278,9 @@ pub enum NodeError {
         /// What it is and what it may be.
         value: String,
     },
+    /// Types, shapes or values of the operands do not fit the operator's definition.
+    #[error("{0}")]
+    Operands(String),
     /// A required input is missing.
     #[error("input {index} ({input}) is missing")]
     MissingInput {
@@ -281,4 +299,8 @@ pub enum NodeError {
         /// How many are allowed.
         expected: String,
     },
+}
+
+fn list(nodes: &[Unsupported]) -> String {
+    nodes.iter().map(|node| format!("\n  {node}")).collect()
 }

@@ -7,6 +7,7 @@
 //! | memory map, limits on what the wire format may expand to, protobuf | [`wire`], [`proto`], [`model`] |
 //! | tensor payloads, referenced from the map; external data confined to the model's folder | [`tensor`], [`external`] |
 //! | local functions inlined, names resolved, single assignment, topological order | [`graph`], [`function`], [`order`] |
+//! | decomposition into tensor IR operators with symbolic shapes | [`import`](mod@import) |
 //!
 //! The schema is `proto/onnx.proto` of this crate, taken unchanged from the ONNX project (Apache-2.0).
 
@@ -16,6 +17,7 @@ pub mod error;
 pub mod external;
 pub mod function;
 pub mod graph;
+pub mod import;
 pub mod model;
 pub mod order;
 pub mod tensor;
@@ -30,6 +32,7 @@ pub mod proto {
 }
 
 pub use error::OnnxError;
+pub use import::{ImportOptions, Unsupported, check, import};
 pub use graph::{Attribute, Graph, Node};
 pub use model::Model;
 pub use tensor::Tensor;
