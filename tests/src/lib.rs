@@ -6,13 +6,16 @@
 //! | [`value`], [`npz`] | values at the border of a model, and the files that hold them |
 //! | [`inputs`] | deterministic inputs from a line of text |
 //! | [`compare`] | comparison under a stated tolerance |
+//! | [`conformance`], [`runners`] | the node cases of the ONNX backend suite, and what runs them |
 //! | [`filetest`] | tests written as text IR |
 //! | [`zoo`] | the real models, their cases and reference outputs |
 
 pub mod cache;
 pub mod compare;
+pub mod conformance;
 pub mod filetest;
 pub mod inputs;
 pub mod npz;
+pub mod runners;
 pub mod value;
 pub mod zoo;

@@ -1,0 +1,121 @@
+//! One case: where its files lie, what they hold, and how it runs.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use tcc_frontend::onnx::proto::{ModelProto, ValueInfoProto, type_proto};
+
+use super::{RunError, Runner};
+use crate::compare::{Tolerance, compare};
+use crate::value::{Kind, Value, read_onnx_value};
+
+/// A model with inputs and the outputs it must give.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The model file.
+    pub model: PathBuf,
+    /// Operator types of the main graph.
+    pub operators: BTreeSet<String>,
+    /// Inputs by name, in the order of the graph.
+    pub inputs: Vec<(String, Value)>,
+    /// Outputs by name.
+    pub outputs: BTreeMap<String, Value>,
+}
+
+/// The names of all cases below a folder, sorted.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn names(folder: &Path) -> Result<Vec<String>, String> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| error.to_string())?;
+        if entry.path().join("model.onnx").is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The operator types of the main graph of a model.
+///
+/// # Errors
+/// The file is unreadable or damaged.
+pub fn operators(model: &Path) -> Result<BTreeSet<String>, String> {
+    let graph = decode(model)?.graph.unwrap_or_default();
+    Ok(graph.node.iter().map(|node| node.op_type().to_owned()).collect())
+}
+
+impl Case {
+    /// Reads the model and its first data set.
+    ///
+    /// # Errors
+    /// A file is missing or damaged.
+    pub fn read(folder: &Path) -> Result<Case, String> {
+        let model = folder.join("model.onnx");
+        let graph = decode(&model)?.graph.unwrap_or_default();
+        let constants: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+        let data = folder.join("test_data_set_0");
+        let read = |role: &str, index: usize, declared: &ValueInfoProto| {
+            let value = read_onnx_value(&data.join(format!("{role}_{index}.pb")), kind(declared)?)?;
+            Ok::<_, String>((declared.name().to_owned(), value))
+        };
+        let declared = graph.input.iter().filter(|input| !constants.contains(input.name()));
+        let inputs =
+            declared.enumerate().map(|(i, input)| read("input", i, input)).collect::<Result<_, _>>()?;
+        let outputs = graph
+            .output
+            .iter()
+            .enumerate()
+            .map(|(i, output)| read("output", i, output))
+            .collect::<Result<_, _>>()?;
+        let operators = graph.node.iter().map(|node| node.op_type().to_owned()).collect();
+        Ok(Case { model, operators, inputs, outputs })
+    }
+
+    /// Runs the case and compares every output.
+    ///
+    /// # Errors
+    /// One line that says what went wrong.
+    pub fn run(&self, runner: &dyn Runner) -> Result<(), String> {
+        let outputs = catch_unwind(AssertUnwindSafe(|| runner.run(&self.model, &self.inputs)));
+        let outputs = match outputs {
+            Ok(Ok(outputs)) => outputs,
+            Ok(Err(RunError::Refused(message))) => return Err(format!("refused: {message}")),
+            Ok(Err(RunError::Failed(message))) => return Err(format!("failed: {message}")),
+            Err(payload) => return Err(format!("panicked: {}", panic_message(&*payload))),
+        };
+        for (name, expected) in &self.outputs {
+            let found = outputs.get(name).ok_or_else(|| format!("wrong: there is no output {name}"))?;
+            compare(expected, found, &Tolerance::ONNX_SUITE)
+                .map_err(|difference| format!("wrong: output {name}: {difference}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn decode(model: &Path) -> Result<ModelProto, String> {
+    let bytes = fs::read(model).map_err(|error| format!("{}: {error}", model.display()))?;
+    ModelProto::decode(&bytes[..]).map_err(|error| format!("{}: {error}", model.display()))
+}
+
+fn kind(declared: &ValueInfoProto) -> Result<Kind, String> {
+    match declared.r#type.as_ref().and_then(|declared| declared.value.as_ref()) {
+        Some(type_proto::Value::TensorType(_)) | None => Ok(Kind::Tensor),
+        Some(type_proto::Value::SequenceType(_)) => Ok(Kind::Sequence),
+        Some(type_proto::Value::OptionalType(_)) => Ok(Kind::Optional),
+        Some(_) => Err(format!("{} is neither tensor, sequence nor optional", declared.name())),
+    }
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text =
+        payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a message").to_owned()
+}
