@@ -1,14 +1,20 @@
 //! The entry points: kernels in, object or text out.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use inkwell::context::Context as LlvmContext;
 use inkwell::targets::FileType;
-use melior::ir::Module;
-use melior::ir::operation::OperationLike;
+use melior::ir::{BlockLike, Location, Module};
+use tcc_kernel::Kernel;
 
 use crate::context::Session;
 use crate::error::Error;
-use crate::pipeline;
 use crate::target::Target;
+use crate::{lower, pipeline};
+
+/// Kernels in one object of [`compile_parallel`]: enough to spread the fixed cost of a module, few enough to balance.
+const PART: usize = 8;
 
 /// How code is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +65,64 @@ pub enum Text {
     Assembly,
 }
 
+/// Compiles kernels to one relocatable object. The same kernels, target and options give the same bytes.
+pub fn compile(kernels: &[Kernel], target: &Target, options: Options) -> Result<Object, Error> {
+    let session = Session::new();
+    let module = build(&session, kernels, target)?;
+    let symbols = kernels.iter().map(|kernel| kernel.name.clone()).collect();
+    module_to_object(&session, module, symbols, target, options)
+}
+
+/// Compiles kernels on up to `threads` threads, one object for each consecutive part of the list.
+///
+/// The parts depend on the number and size of the kernels only, so that the objects do not change with `threads`.
+pub fn compile_parallel(
+    kernels: &[Kernel],
+    target: &Target,
+    options: Options,
+    threads: usize,
+) -> Result<Vec<Object>, Error> {
+    let parts: Vec<&[Kernel]> = kernels.chunks(PART).collect();
+    let next = AtomicUsize::new(0);
+    let results: Vec<OnceLock<Result<Object, Error>>> = parts.iter().map(|_| OnceLock::new()).collect();
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(part), Some(result)) = (parts.get(index), results.get(index)) else { break };
+            // Each index is taken by one thread, so the cell is empty.
+            let _ = result.set(compile(part, target, options));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(parts.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let missing = || Err(Error::Llvm { stage: "compilation", message: "a part was not compiled".to_owned() });
+    results.into_iter().map(|result| result.into_inner().unwrap_or_else(missing)).collect()
+}
+
+/// Prints kernels at one stage of compilation.
+pub fn emit_text(kernels: &[Kernel], kind: Text, target: &Target, options: Options) -> Result<String, Error> {
+    let session = Session::new();
+    let module = build(&session, kernels, target)?;
+    module_to_text(&session, module, kind, target, options)
+}
+
+/// Lowers kernels to a verified MLIR module.
+fn build<'c>(session: &'c Session, kernels: &[Kernel], target: &Target) -> Result<Module<'c>, Error> {
+    let context = session.context();
+    let module = Module::new(Location::unknown(context));
+    for kernel in kernels {
+        module.body().append_operation(lower::kernel(context, kernel, target)?);
+    }
+    session.verify(&module)?;
+    Ok(module)
+}
+
 /// Takes a verified module to an object.
-pub(crate) fn module_to_object(
+fn module_to_object(
     session: &Session,
     mut module: Module,
     symbols: Vec<String>,
@@ -77,7 +139,7 @@ pub(crate) fn module_to_object(
 }
 
 /// Takes a verified module to text.
-pub(crate) fn module_to_text(
+fn module_to_text(
     session: &Session,
     mut module: Module,
     kind: Text,

@@ -42,8 +42,8 @@ impl Target {
         Self { triple, cpu, feature_string, abi, features }.checked("host")
     }
 
-    /// A target by name: `host`, `x86-64-v3`, `x86-64-v4`, `aarch64`, `riscv64` or `wasm32`, each optionally followed by
-    /// features as in `aarch64+dotprod+i8mm` or `x86-64-v4+avx512vnni`.
+    /// A target by name: `host`, `x86-64-v1`, `x86-64-v3`, `x86-64-v4`, `aarch64`, `riscv64` or `wasm32`, each but the host
+    /// optionally followed by features as in `aarch64+dotprod+i8mm` or `x86-64-v4+avx512vnni`.
     pub fn named(name: &str) -> Result<Self, Error> {
         let mut parts = name.split('+');
         let base = parts.next().unwrap_or_default();
@@ -52,6 +52,7 @@ impl Target {
             return Self::host();
         }
         let (triple, cpu, features, abi): (&str, &str, Vec<&str>, &str) = match base {
+            "x86-64-v1" => ("x86_64-unknown-linux-gnu", "x86-64", vec!["sse2"], ""),
             "x86-64-v3" => ("x86_64-unknown-linux-gnu", "x86-64-v3", X86_64_V3.to_vec(), ""),
             "x86-64-v4" => ("x86_64-unknown-linux-gnu", "x86-64-v4", [X86_64_V3, X86_64_V4].concat(), ""),
             "aarch64" => ("aarch64-unknown-linux-gnu", "generic", vec!["neon", "fp-armv8"], ""),
@@ -60,7 +61,7 @@ impl Target {
             _ => {
                 return Err(Error::Target {
                     name: name.to_owned(),
-                    reason: "known are host, x86-64-v3, x86-64-v4, aarch64, riscv64 and wasm32".to_owned(),
+                    reason: "known are host, x86-64-v1, x86-64-v3, x86-64-v4, aarch64, riscv64 and wasm32".to_owned(),
                 });
             }
         };
@@ -114,6 +115,31 @@ impl Target {
             32
         } else {
             16
+        }
+    }
+
+    /// Bytes of a pointer.
+    pub fn pointer_bytes(&self) -> usize {
+        if self.architecture() == "wasm32" { 4 } else { 8 }
+    }
+
+    /// Whether the processor itself converts between `f16` and `f32`, vectors included.
+    pub(crate) fn converts_half(&self) -> bool {
+        match self.architecture() {
+            "x86_64" => self.has("f16c"),
+            "aarch64" => true,
+            "riscv64" => self.has("zfhmin") && self.has("zvfhmin"),
+            _ => false,
+        }
+    }
+
+    /// Whether the processor multiplies and adds with one rounding.
+    pub(crate) fn has_fma(&self) -> bool {
+        match self.architecture() {
+            "x86_64" => self.has("fma") || self.has("avx512f"),
+            "aarch64" => true,
+            "riscv64" => self.has("f") && self.has("d"),
+            _ => false,
         }
     }
 
