@@ -10,7 +10,8 @@ use std::{env, fs};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=MLIR_SYS_220_PREFIX");
-    let prefix = env::var_os("MLIR_SYS_220_PREFIX").map_or_else(|| PathBuf::from("/usr/lib/llvm-22"), PathBuf::from);
+    let prefix =
+        env::var_os("MLIR_SYS_220_PREFIX").map_or_else(|| PathBuf::from("/usr/lib/llvm-22"), PathBuf::from);
     let libraries = prefix.join("lib");
     if let Err(message) = write_linker_script(&libraries) {
         println!("cargo:warning={message}");
@@ -21,8 +22,9 @@ fn write_linker_script(libraries: &Path) -> Result<(), String> {
     if libraries.join("libMLIR-C.so").exists() || libraries.join("libMLIR-C.dylib").exists() {
         return Ok(());
     }
-    let entries = fs::read_dir(libraries)
-        .map_err(|error| format!("{}: {error}; run tools/setup, or build with --no-default-features", libraries.display()))?;
+    let entries = fs::read_dir(libraries).map_err(|error| {
+        format!("{}: {error}; run tools/setup, or build with --no-default-features", libraries.display())
+    })?;
     let mut archives: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| {

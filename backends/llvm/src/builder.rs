@@ -6,11 +6,14 @@
 use melior::Context;
 use melior::dialect::llvm::r#type as llvm_type;
 use melior::ir::attribute::{
-    DenseElementsAttribute, DenseI32ArrayAttribute, FloatAttribute, IntegerAttribute, StringAttribute, TypeAttribute,
+    DenseElementsAttribute, DenseI32ArrayAttribute, FloatAttribute, IntegerAttribute, StringAttribute,
+    TypeAttribute,
 };
-use melior::ir::operation::{OperationBuilder, OperationLike as _};
+use melior::ir::operation::OperationBuilder;
 use melior::ir::r#type::IntegerType;
-use melior::ir::{Attribute, Block, BlockLike, BlockRef, Identifier, Location, Operation, Region, RegionLike, Type, Value};
+use melior::ir::{
+    Attribute, Block, BlockLike, BlockRef, Identifier, Location, Operation, Region, RegionLike, Type, Value,
+};
 
 use crate::error::Error;
 
@@ -97,7 +100,11 @@ impl<'c> Builder<'c> {
     // Attributes.
 
     /// A named attribute.
-    pub(crate) fn named(&self, name: &str, attribute: impl Into<Attribute<'c>>) -> (Identifier<'c>, Attribute<'c>) {
+    pub(crate) fn named(
+        &self,
+        name: &str,
+        attribute: impl Into<Attribute<'c>>,
+    ) -> (Identifier<'c>, Attribute<'c>) {
         (Identifier::new(self.context, name), attribute.into())
     }
 
@@ -131,14 +138,21 @@ impl<'c> Builder<'c> {
         operands: &[Ssa<'c>],
         attributes: &[(Identifier<'c>, Attribute<'c>)],
     ) -> Result<(), Error> {
-        let builder = OperationBuilder::new(name, self.location).add_operands(operands).add_attributes(attributes);
+        let builder =
+            OperationBuilder::new(name, self.location).add_operands(operands).add_attributes(attributes);
         self.block.append_operation(built(builder)?);
         Ok(())
     }
 
     /// An operation with regions and no results.
-    pub(crate) fn regions(&self, name: &str, operands: &[Ssa<'c>], regions: Vec<Region<'c>>) -> Result<(), Error> {
-        let builder = OperationBuilder::new(name, self.location).add_operands(operands).add_regions_vec(regions);
+    pub(crate) fn regions(
+        &self,
+        name: &str,
+        operands: &[Ssa<'c>],
+        regions: Vec<Region<'c>>,
+    ) -> Result<(), Error> {
+        let builder =
+            OperationBuilder::new(name, self.location).add_operands(operands).add_regions_vec(regions);
         self.block.append_operation(built(builder)?);
         Ok(())
     }
@@ -160,7 +174,12 @@ impl<'c> Builder<'c> {
     }
 
     /// An `arith` or `math` operation whose result has the type of its operands.
-    pub(crate) fn same_type(&self, name: &str, operands: &[Ssa<'c>], r#type: Type<'c>) -> Result<Ssa<'c>, Error> {
+    pub(crate) fn same_type(
+        &self,
+        name: &str,
+        operands: &[Ssa<'c>],
+        r#type: Type<'c>,
+    ) -> Result<Ssa<'c>, Error> {
         self.operation(name, operands, r#type, &[])
     }
 
@@ -197,7 +216,8 @@ impl<'c> Builder<'c> {
             return self.integer(element, 1, *value);
         }
         let r#type = shaped(element, values.len() as u32);
-        let values: Vec<Attribute> = values.iter().map(|value| IntegerAttribute::new(element, *value).into()).collect();
+        let values: Vec<Attribute> =
+            values.iter().map(|value| IntegerAttribute::new(element, *value).into()).collect();
         let dense = DenseElementsAttribute::new(r#type, &values).map_err(|error| refused(&error))?;
         self.operation("arith.constant", &[], r#type, &[self.named("value", dense)])
     }
@@ -206,7 +226,11 @@ impl<'c> Builder<'c> {
 
     /// `lanes` copies of a scalar of type `element`.
     pub(crate) fn broadcast(&self, scalar: Ssa<'c>, element: Type<'c>, lanes: u32) -> Result<Ssa<'c>, Error> {
-        if lanes == 1 { Ok(scalar) } else { self.same_type("vector.broadcast", &[scalar], shaped(element, lanes)) }
+        if lanes == 1 {
+            Ok(scalar)
+        } else {
+            self.same_type("vector.broadcast", &[scalar], shaped(element, lanes))
+        }
     }
 
     /// Lanes of two vectors of one type, picked by number; at least two are picked.
@@ -230,7 +254,12 @@ impl<'c> Builder<'c> {
     // Comparison.
 
     /// An integer comparison; a truth value a lane.
-    pub(crate) fn compare_integers(&self, order: Order, operands: [Ssa<'c>; 2], lanes: u32) -> Result<Ssa<'c>, Error> {
+    pub(crate) fn compare_integers(
+        &self,
+        order: Order,
+        operands: [Ssa<'c>; 2],
+        lanes: u32,
+    ) -> Result<Ssa<'c>, Error> {
         // The numbers are the enumerators of `arith::CmpIPredicate`.
         let predicate = match order {
             Order::Equal => 0,
@@ -242,13 +271,20 @@ impl<'c> Builder<'c> {
             Order::UnsignedLessEqual => 7,
             Order::UnsignedGreater => 8,
             Order::UnsignedGreaterEqual => 9,
-            Order::Unordered => return Err(Error::Mlir { stage: "construction", message: "integers are ordered".into() }),
+            Order::Unordered => {
+                return Err(Error::Mlir { stage: "construction", message: "integers are ordered".into() });
+            }
         };
         self.compare("arith.cmpi", predicate, operands, lanes)
     }
 
     /// A floating-point comparison; a truth value a lane. All but `NotEqual` and `Unordered` are false for NaN.
-    pub(crate) fn compare_floats(&self, order: Order, operands: [Ssa<'c>; 2], lanes: u32) -> Result<Ssa<'c>, Error> {
+    pub(crate) fn compare_floats(
+        &self,
+        order: Order,
+        operands: [Ssa<'c>; 2],
+        lanes: u32,
+    ) -> Result<Ssa<'c>, Error> {
         // The numbers are the enumerators of `arith::CmpFPredicate`.
         let predicate = match order {
             Order::Equal => 1,
@@ -262,13 +298,30 @@ impl<'c> Builder<'c> {
         self.compare("arith.cmpf", predicate, operands, lanes)
     }
 
-    fn compare(&self, name: &str, predicate: i64, operands: [Ssa<'c>; 2], lanes: u32) -> Result<Ssa<'c>, Error> {
+    fn compare(
+        &self,
+        name: &str,
+        predicate: i64,
+        operands: [Ssa<'c>; 2],
+        lanes: u32,
+    ) -> Result<Ssa<'c>, Error> {
         let r#type = shaped(self.integer_type(1), lanes);
-        self.operation(name, &operands, r#type, &[self.named("predicate", self.integer_attribute(64, predicate))])
+        self.operation(
+            name,
+            &operands,
+            r#type,
+            &[self.named("predicate", self.integer_attribute(64, predicate))],
+        )
     }
 
     /// `condition ? yes : no`, lane by lane where the condition is a vector.
-    pub(crate) fn select(&self, condition: Ssa<'c>, yes: Ssa<'c>, no: Ssa<'c>, r#type: Type<'c>) -> Result<Ssa<'c>, Error> {
+    pub(crate) fn select(
+        &self,
+        condition: Ssa<'c>,
+        yes: Ssa<'c>,
+        no: Ssa<'c>,
+        r#type: Type<'c>,
+    ) -> Result<Ssa<'c>, Error> {
         self.same_type("arith.select", &[condition, yes, no], r#type)
     }
 
@@ -294,7 +347,12 @@ impl<'c> Builder<'c> {
     }
 
     /// Loads a value that is aligned to `alignment` bytes.
-    pub(crate) fn load(&self, pointer: Ssa<'c>, r#type: Type<'c>, alignment: usize) -> Result<Ssa<'c>, Error> {
+    pub(crate) fn load(
+        &self,
+        pointer: Ssa<'c>,
+        r#type: Type<'c>,
+        alignment: usize,
+    ) -> Result<Ssa<'c>, Error> {
         self.operation("llvm.load", &[pointer], r#type, &[self.alignment(64, alignment)])
     }
 
@@ -316,7 +374,12 @@ impl<'c> Builder<'c> {
     }
 
     /// A call of an LLVM intrinsic by name, such as `llvm.x86.avx512.vpdpbusd.512`; overloads follow from the types.
-    pub(crate) fn intrinsic(&self, name: &str, operands: &[Ssa<'c>], result: Type<'c>) -> Result<Ssa<'c>, Error> {
+    pub(crate) fn intrinsic(
+        &self,
+        name: &str,
+        operands: &[Ssa<'c>],
+        result: Type<'c>,
+    ) -> Result<Ssa<'c>, Error> {
         let segments = DenseI32ArrayAttribute::new(self.context, &[operands.len() as i32, 0]);
         self.operation(
             "llvm.call_intrinsic",

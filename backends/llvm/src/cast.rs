@@ -26,7 +26,9 @@ impl<'c> Lowering<'c, '_> {
 
     /// A conversion by the rules of [`tcc_ir::scalar::ScalarOp::CastAlternate`]: integers saturate.
     pub(crate) fn cast_alternate(&self, from: Typed<'c>, to: DType) -> Result<Ssa<'c>, Error> {
-        let (Some((low, high)), Some((to_low, to_high))) = (from.ty.dtype.integer_range(), to.integer_range()) else {
+        let (Some((low, high)), Some((to_low, to_high))) =
+            (from.ty.dtype.integer_range(), to.integer_range())
+        else {
             return self.cast(from, to);
         };
         let r#type = self.register_type(from.ty)?;
@@ -39,7 +41,11 @@ impl<'c> Lowering<'c, '_> {
         }
         if to_high < high {
             let bound = self.integer(from.ty, to_high as i64)?;
-            value = self.builder.same_type(if signed { "arith.minsi" } else { "arith.minui" }, &[value, bound], r#type)?;
+            value = self.builder.same_type(
+                if signed { "arith.minsi" } else { "arith.minui" },
+                &[value, bound],
+                r#type,
+            )?;
         }
         self.cast(Typed { value, ty: from.ty }, to)
     }
@@ -66,7 +72,9 @@ impl<'c> Lowering<'c, '_> {
         let f64 = self.register_type(from.ty.with(DType::F64))?;
         let single = match from.ty.dtype {
             DType::F32 => from.value,
-            DType::F64 if to == DType::F32 => return self.builder.same_type("arith.truncf", &[from.value], f32),
+            DType::F64 if to == DType::F32 => {
+                return self.builder.same_type("arith.truncf", &[from.value], f32);
+            }
             DType::F64 => self.round_to_odd(from)?,
             DType::BF16 => half.extend_bfloat(from.value)?,
             DType::F16 if self.target.converts_half() => {
@@ -100,15 +108,18 @@ impl<'c> Lowering<'c, '_> {
         let lanes = u32::from(from.ty.lanes);
         let single = from.ty.with(DType::F32);
         let bits_ty = from.ty.with(DType::U32);
-        let [f32, f64, u32] = [self.register_type(single)?, self.register_type(from.ty)?, self.register_type(bits_ty)?];
+        let [f32, f64, u32] =
+            [self.register_type(single)?, self.register_type(from.ty)?, self.register_type(bits_ty)?];
         let nearest = self.builder.same_type("arith.truncf", &[from.value], f32)?;
         let back = self.builder.same_type("arith.extf", &[nearest], f64)?;
         let bits = self.builder.same_type("arith.bitcast", &[nearest], u32)?;
         let one = self.integer(bits_ty, 1)?;
         let zero = self.integer(bits_ty, 0)?;
 
-        let magnitudes =
-            [self.builder.same_type("math.absf", &[back], f64)?, self.builder.same_type("math.absf", &[from.value], f64)?];
+        let magnitudes = [
+            self.builder.same_type("math.absf", &[back], f64)?,
+            self.builder.same_type("math.absf", &[from.value], f64)?,
+        ];
         let away = self.builder.compare_floats(Order::Greater, magnitudes, lanes)?;
         let step = self.builder.select(away, one, zero, u32)?;
         let truncated = self.builder.same_type("arith.subi", &[bits, step], u32)?;

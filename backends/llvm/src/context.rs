@@ -50,6 +50,9 @@ impl Session {
     /// The error of a failed step, with the diagnostics gathered so far.
     pub(crate) fn error(&self, stage: &'static str) -> Error {
         let message = self.diagnostics.borrow_mut().drain(..).collect::<Vec<_>>().join("; ");
-        Error::Mlir { stage, message: if message.is_empty() { "failed without a message".to_owned() } else { message } }
+        Error::Mlir {
+            stage,
+            message: if message.is_empty() { "failed without a message".to_owned() } else { message },
+        }
     }
 }

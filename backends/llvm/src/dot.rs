@@ -26,7 +26,8 @@ impl<'c> Lowering<'c, '_> {
     pub(crate) fn dot(&mut self, acc: &Expr, a: &Expr, b: &Expr) -> Result<Typed<'c>, Error> {
         let [acc, a, b] = [self.expr(acc)?, self.expr(a)?, self.expr(b)?];
         let is_byte = |operand: Typed| {
-            matches!(operand.ty.dtype, DType::I8 | DType::U8) && u32::from(operand.ty.lanes) == 4 * u32::from(acc.ty.lanes)
+            matches!(operand.ty.dtype, DType::I8 | DType::U8)
+                && u32::from(operand.ty.lanes) == 4 * u32::from(acc.ty.lanes)
         };
         if acc.ty.dtype != DType::I32 || !is_byte(a) || !is_byte(b) {
             return Err(self.malformed("a dot product takes i32 lanes and four times as many 8-bit ones"));
@@ -54,7 +55,8 @@ impl<'c> Lowering<'c, '_> {
                         _ => {}
                     }
                 }
-                let short = self.target.has("avxvnni") || (self.target.has("avx512vnni") && self.target.has("avx512vl"));
+                let short = self.target.has("avxvnni")
+                    || (self.target.has("avx512vnni") && self.target.has("avx512vl"));
                 match lanes {
                     16 if self.target.has("avx512vnni") => of("llvm.x86.avx512.vpdpbusd.512", false, true),
                     8 if short => of("llvm.x86.avx512.vpdpbusd.256", false, true),
@@ -63,9 +65,15 @@ impl<'c> Lowering<'c, '_> {
                 }
             }
             "aarch64" if lanes == 4 => match (a, b) {
-                (true, true) if self.target.has("dotprod") => of("llvm.aarch64.neon.sdot.v4i32.v16i8", true, true),
-                (false, false) if self.target.has("dotprod") => of("llvm.aarch64.neon.udot.v4i32.v16i8", false, false),
-                _ if a != b && self.target.has("i8mm") => of("llvm.aarch64.neon.usdot.v4i32.v16i8", false, true),
+                (true, true) if self.target.has("dotprod") => {
+                    of("llvm.aarch64.neon.sdot.v4i32.v16i8", true, true)
+                }
+                (false, false) if self.target.has("dotprod") => {
+                    of("llvm.aarch64.neon.udot.v4i32.v16i8", false, false)
+                }
+                _ if a != b && self.target.has("i8mm") => {
+                    of("llvm.aarch64.neon.usdot.v4i32.v16i8", false, true)
+                }
                 _ if self.target.has("dotprod") => of("llvm.aarch64.neon.sdot.v4i32.v16i8", true, true),
                 _ => None,
             },
@@ -89,7 +97,8 @@ impl<'c> Lowering<'c, '_> {
             && fits(b, instruction.first_signed)
             && fits(a, instruction.second_signed);
         let (first, second) = if swap { (b, a) } else { (a, b) };
-        let apply = |acc, first, second| self.builder.intrinsic(instruction.name, &[acc, first, second], r#type);
+        let apply =
+            |acc, first, second| self.builder.intrinsic(instruction.name, &[acc, first, second], r#type);
         match (fits(first, instruction.first_signed), fits(second, instruction.second_signed)) {
             (true, true) => apply(acc, first.value, second.value),
             (false, true) => {

@@ -129,7 +129,10 @@ impl<'c> Lowering<'c, '_> {
     fn pick_lanes(&mut self, a: &Expr, b: &Expr, picks: &[u16]) -> Result<Typed<'c>, Error> {
         let [a, b] = [self.expr(a)?, self.expr(b)?];
         let available = u32::from(a.ty.lanes) + u32::from(b.ty.lanes);
-        if a.ty.dtype != b.ty.dtype || picks.is_empty() || picks.iter().any(|pick| u32::from(*pick) >= available) {
+        if a.ty.dtype != b.ty.dtype
+            || picks.is_empty()
+            || picks.iter().any(|pick| u32::from(*pick) >= available)
+        {
             return Err(self.malformed("a shuffle of different types or of lanes that do not exist"));
         }
         let element = self.element_type(a.ty.dtype)?;

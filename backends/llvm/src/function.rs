@@ -78,7 +78,9 @@ impl<'c> Lowering<'c, '_> {
             Function::Div if float => same("arith.divf"),
             Function::Rem if float => same("arith.remf"),
             Function::Div | Function::Rem => self.divide(function, [values[0], values[1]], constants[1], ty),
-            Function::Max | Function::Min if float => self.float_extreme(function, [values[0], values[1]], ty),
+            Function::Max | Function::Min if float => {
+                self.float_extreme(function, [values[0], values[1]], ty)
+            }
             Function::Max => same(if signed { "arith.maxsi" } else { "arith.maxui" }),
             Function::Min => same(if signed { "arith.minsi" } else { "arith.minui" }),
             Function::BitAnd | Function::And => same("arith.andi"),
@@ -193,7 +195,8 @@ impl<'c> Lowering<'c, '_> {
         if arithmetic {
             return Ok(shifted);
         }
-        let inside = self.builder.compare_integers(Order::UnsignedLessEqual, [amount, last], u32::from(ty.lanes))?;
+        let inside =
+            self.builder.compare_integers(Order::UnsignedLessEqual, [amount, last], u32::from(ty.lanes))?;
         let zero = self.integer(ty, 0)?;
         self.builder.select(inside, shifted, zero, r#type)
     }

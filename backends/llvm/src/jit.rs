@@ -41,7 +41,10 @@ impl Jit {
     pub fn load_all(objects: &[Object]) -> Result<Self, Error> {
         for object in objects {
             if !object.target().is_native() {
-                return Err(Error::Load(format!("the object is for {}, not for this machine", object.target().triple())));
+                return Err(Error::Load(format!(
+                    "the object is for {}, not for this machine",
+                    object.target().triple()
+                )));
             }
         }
         // The code generator of the host has to be registered before ORC asks for it.
@@ -62,7 +65,8 @@ impl Jit {
         }
         for name in objects.iter().flat_map(Object::symbols) {
             let mut address: LLVMOrcExecutorAddress = 0;
-            let symbol = CString::new(name).map_err(|_| Error::Load(format!("symbol {name:?} has a zero byte")))?;
+            let symbol =
+                CString::new(name).map_err(|_| Error::Load(format!("symbol {name:?} has a zero byte")))?;
             // SAFETY: the engine is live and the name ends in a zero byte.
             check(unsafe { LLVMOrcLLJITLookup(engine, &mut address, symbol.as_ptr()) })?;
             jit.symbols.push((name.to_owned(), address as usize as *const ()));
@@ -77,7 +81,12 @@ impl Jit {
         // SAFETY: the engine is live; no filter is given, and the generator is handed to the library at once.
         unsafe {
             let prefix: c_char = LLVMOrcLLJITGetGlobalPrefix(self.engine);
-            check(LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(&mut generator, prefix, None, ptr::null_mut()))?;
+            check(LLVMOrcCreateDynamicLibrarySearchGeneratorForProcess(
+                &mut generator,
+                prefix,
+                None,
+                ptr::null_mut(),
+            ))?;
             LLVMOrcJITDylibAddGenerator(LLVMOrcLLJITGetMainJITDylib(self.engine), generator);
         }
         Ok(())

@@ -52,7 +52,11 @@ pub(crate) struct Lowering<'c, 'k> {
 }
 
 /// Lowers a kernel to one `llvm.func`.
-pub(crate) fn kernel<'c>(context: &'c Context, kernel: &Kernel, target: &Target) -> Result<Operation<'c>, Error> {
+pub(crate) fn kernel<'c>(
+    context: &'c Context,
+    kernel: &Kernel,
+    target: &Target,
+) -> Result<Operation<'c>, Error> {
     let location = Location::name(context, &kernel.name, Location::unknown(context));
     let pointer = llvm_type::pointer(context, 0);
     let i64 = Type::from(melior::ir::r#type::IntegerType::new(context, 64));
@@ -62,7 +66,8 @@ pub(crate) fn kernel<'c>(context: &'c Context, kernel: &Kernel, target: &Target)
     let block = melior::ir::Block::new(&parameters.map(|r#type| (r#type, location)));
     let entry = melior::ir::RegionLike::append_block(&region, block);
     let builder = Builder::new(context, entry, location);
-    let argument = |index| entry.argument(index).map(Ssa::from).map_err(|error| crate::builder::refused(&error));
+    let argument =
+        |index| entry.argument(index).map(Ssa::from).map_err(|error| crate::builder::refused(&error));
     let mut lowering = Lowering {
         kernel,
         target,
@@ -95,7 +100,8 @@ pub(crate) fn kernel<'c>(context: &'c Context, kernel: &Kernel, target: &Target)
 /// The tables of pointers and dimensions are never written while a kernel runs.
 fn parameter_attributes(context: &Context) -> Attribute<'_> {
     let named = |name| (melior::ir::Identifier::new(context, name), Attribute::unit(context));
-    let table: Attribute = DictionaryAttribute::new(context, &[named("llvm.noalias"), named("llvm.readonly")]).into();
+    let table: Attribute =
+        DictionaryAttribute::new(context, &[named("llvm.noalias"), named("llvm.readonly")]).into();
     let plain: Attribute = DictionaryAttribute::new(context, &[]).into();
     ArrayAttribute::new(context, &[table, table, plain, plain, plain]).into()
 }
@@ -122,7 +128,9 @@ impl<'c> Lowering<'c, '_> {
             DType::F64 => self.builder.f64_type(),
             DType::F16 | DType::BF16 => self.builder.integer_type(16),
             DType::Bool => self.builder.integer_type(1),
-            dtype if dtype.is_integer() && !dtype.is_packed() => self.builder.integer_type(dtype.bits() as u32),
+            dtype if dtype.is_integer() && !dtype.is_packed() => {
+                self.builder.integer_type(dtype.bits() as u32)
+            }
             other => return Err(self.unsupported(format!("element type {other}"))),
         })
     }
@@ -172,13 +180,17 @@ impl<'c> Lowering<'c, '_> {
                 }
                 Space::Stack => {
                     let Some(count) = buffer.count.as_index().filter(|count| *count >= 0) else {
-                        return Err(self.malformed(format!("stack buffer '{}' has no constant size", buffer.name)));
+                        return Err(
+                            self.malformed(format!("stack buffer '{}' has no constant size", buffer.name))
+                        );
                     };
                     let element = self.memory_type(buffer.dtype)?;
                     self.builder.stack(element, count.max(1), BUFFER_ALIGNMENT)?
                 }
                 Space::Register | Space::Shared | Space::OnChip => {
-                    return Err(self.unsupported(format!("buffer '{}' in space {:?}", buffer.name, buffer.space)));
+                    return Err(
+                        self.unsupported(format!("buffer '{}' in space {:?}", buffer.name, buffer.space))
+                    );
                 }
             };
             self.buffers.push(pointer);

@@ -42,13 +42,23 @@ impl<'c> Lowering<'c, '_> {
             (Address::Consecutive(pointer), Some(mask)) => {
                 let zero = self.zero(dtype, lanes)?;
                 let attributes = [self.builder.alignment(32, alignment)];
-                self.builder.operation("llvm.intr.masked.load", &[pointer, mask, zero], r#type, &attributes)?
+                self.builder.operation(
+                    "llvm.intr.masked.load",
+                    &[pointer, mask, zero],
+                    r#type,
+                    &attributes,
+                )?
             }
             (Address::Scattered(pointers), mask) => {
                 let mask = self.mask_or_all(mask, lanes)?;
                 let zero = self.zero(dtype, lanes)?;
                 let attributes = [self.builder.alignment(32, alignment)];
-                self.builder.operation("llvm.intr.masked.gather", &[pointers, mask, zero], r#type, &attributes)?
+                self.builder.operation(
+                    "llvm.intr.masked.gather",
+                    &[pointers, mask, zero],
+                    r#type,
+                    &attributes,
+                )?
             }
         };
         let value = if dtype == DType::Bool {
@@ -116,13 +126,21 @@ impl<'c> Lowering<'c, '_> {
     }
 
     /// The address of an access; a ramp of stride 1 is recognized as consecutive.
-    fn address(&mut self, base: Ssa<'c>, element: Type<'c>, index: &Expr, lanes: u16) -> Result<Address<'c>, Error> {
+    fn address(
+        &mut self,
+        base: Ssa<'c>,
+        element: Type<'c>,
+        index: &Expr,
+        lanes: u16,
+    ) -> Result<Address<'c>, Error> {
         let first = match index {
             Expr::Ramp { base: first, stride: 1, lanes: ramp } if *ramp == lanes => self.expr(first)?,
             other => self.expr(other)?,
         };
         if first.ty.dtype != DType::I64 || (first.ty.lanes != 1 && first.ty.lanes != lanes) {
-            return Err(self.malformed(format!("an access of {lanes} lanes at an index of type {:?}", first.ty)));
+            return Err(
+                self.malformed(format!("an access of {lanes} lanes at an index of type {:?}", first.ty))
+            );
         }
         let pointer = self.builder.element_pointer(base, first.value, element, u32::from(first.ty.lanes))?;
         Ok(if first.ty.lanes == 1 { Address::Consecutive(pointer) } else { Address::Scattered(pointer) })
@@ -150,7 +168,8 @@ impl<'c> Lowering<'c, '_> {
         let clamped = self.builder.same_type("arith.minsi", &[clamped, count], i64)?;
         let bits = if dtype.size() == 1 && lanes > 127 { 16 } else { dtype.size() as u32 * 8 };
         let narrow = self.builder.integer_type(bits);
-        let clamped = if bits == 64 { clamped } else { self.builder.same_type("arith.trunci", &[clamped], narrow)? };
+        let clamped =
+            if bits == 64 { clamped } else { self.builder.same_type("arith.trunci", &[clamped], narrow)? };
         let limit = self.builder.broadcast(clamped, narrow, u32::from(lanes))?;
         let numbers: Vec<i64> = (0..i64::from(lanes)).collect();
         let numbers = self.builder.integers(narrow, &numbers)?;

@@ -9,7 +9,6 @@ use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{FileType, TargetMachine};
 use llvm_sys::prelude::{LLVMContextRef, LLVMModuleRef};
 use melior::ir::Module;
-use melior::ir::operation::OperationLike as _;
 use melior::pass::{PassManager, conversion};
 use mlir_sys::mlirTranslateModuleToLLVMIR;
 

@@ -50,7 +50,12 @@ impl<'c> Lowering<'c, '_> {
     }
 
     /// Runs one of two blocks.
-    pub(crate) fn branch(&mut self, condition: Ssa<'c>, then: &[Stmt], otherwise: &[Stmt]) -> Result<(), Error> {
+    pub(crate) fn branch(
+        &mut self,
+        condition: Ssa<'c>,
+        then: &[Stmt],
+        otherwise: &[Stmt],
+    ) -> Result<(), Error> {
         let mut regions = Vec::with_capacity(2);
         for body in [then, otherwise] {
             let (region, block) = self.builder.region(&[]);
@@ -67,7 +72,9 @@ impl<'c> Lowering<'c, '_> {
         let value = self.expr(value)?;
         let ty = self.variable_type(var)?;
         if value.ty != ty {
-            return Err(self.malformed(format!("variable {} of type {ty:?} is assigned a {:?}", var.0, value.ty)));
+            return Err(
+                self.malformed(format!("variable {} of type {ty:?} is assigned a {:?}", var.0, value.ty))
+            );
         }
         match *self.place(var)? {
             Some(Place::Slot(slot)) => self.builder.store(slot, value.value, slot_alignment(ty)),
@@ -88,7 +95,9 @@ impl<'c> Lowering<'c, '_> {
     /// The declared type of a variable.
     pub(crate) fn variable_type(&self, var: Var) -> Result<Ty, Error> {
         let declared = self.kernel.variables.get(var.0 as usize);
-        declared.map(|variable| variable.ty).ok_or_else(|| self.malformed(format!("variable {} is not declared", var.0)))
+        declared
+            .map(|variable| variable.ty)
+            .ok_or_else(|| self.malformed(format!("variable {} is not declared", var.0)))
     }
 
     fn place(&mut self, var: Var) -> Result<&mut Option<Place<'c>>, Error> {

@@ -5,7 +5,8 @@ use std::sync::Once;
 
 use inkwell::OptimizationLevel;
 use inkwell::targets::{
-    CodeModel, InitializationConfig, RelocMode, Target as Backend, TargetMachine, TargetMachineOptions, TargetTriple,
+    CodeModel, InitializationConfig, RelocMode, Target as Backend, TargetMachine, TargetMachineOptions,
+    TargetTriple,
 };
 
 use crate::error::Error;
@@ -25,8 +26,10 @@ pub struct Target {
 }
 
 /// Features that `x86-64-v3` implies beyond the baseline, in LLVM's names.
-const X86_64_V3: &[&str] =
-    &["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave"];
+const X86_64_V3: &[&str] = &[
+    "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt",
+    "movbe", "xsave",
+];
 /// Features that `x86-64-v4` adds to `x86-64-v3`.
 const X86_64_V4: &[&str] = &["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"];
 
@@ -56,18 +59,22 @@ impl Target {
             "x86-64-v3" => ("x86_64-unknown-linux-gnu", "x86-64-v3", X86_64_V3.to_vec(), ""),
             "x86-64-v4" => ("x86_64-unknown-linux-gnu", "x86-64-v4", [X86_64_V3, X86_64_V4].concat(), ""),
             "aarch64" => ("aarch64-unknown-linux-gnu", "generic", vec!["neon", "fp-armv8"], ""),
-            "riscv64" => ("riscv64-unknown-linux-gnu", "generic-rv64", vec!["m", "a", "f", "d", "c", "v"], "lp64d"),
+            "riscv64" => {
+                ("riscv64-unknown-linux-gnu", "generic-rv64", vec!["m", "a", "f", "d", "c", "v"], "lp64d")
+            }
             "wasm32" => ("wasm32-unknown-unknown", "generic", vec!["simd128"], ""),
             _ => {
                 return Err(Error::Target {
                     name: name.to_owned(),
-                    reason: "known are host, x86-64-v1, x86-64-v3, x86-64-v4, aarch64, riscv64 and wasm32".to_owned(),
+                    reason: "known are host, x86-64-v1, x86-64-v3, x86-64-v4, aarch64, riscv64 and wasm32"
+                        .to_owned(),
                 });
             }
         };
         initialize();
         let features: BTreeSet<String> = features.into_iter().chain(extra).map(str::to_owned).collect();
-        let feature_string = features.iter().map(|feature| format!("+{feature}")).collect::<Vec<_>>().join(",");
+        let feature_string =
+            features.iter().map(|feature| format!("+{feature}")).collect::<Vec<_>>().join(",");
         Self { triple: triple.to_owned(), cpu: cpu.to_owned(), feature_string, abi, features }.checked(name)
     }
 

@@ -35,6 +35,11 @@ fn apply<T: Element, R: Element + Default>(
     out
 }
 
+/// A function of one argument and its meaning.
+type Unary<T, R> = (Function, fn(T) -> R);
+/// A function of two arguments and its meaning.
+type Binary<T, R> = (Function, fn(T, T) -> R);
+
 const FLOATS: [f32; 16] = [
     0.0,
     -0.0,
@@ -67,7 +72,7 @@ fn same(a: f32, b: f32) -> bool {
 
 #[test]
 fn float_functions_of_one_argument() {
-    let cases: [(Function, fn(f32) -> f32); 7] = [
+    let cases: &[Unary<f32, f32>] = &[
         (Function::Neg, |x| -x),
         (Function::Abs, f32::abs),
         (Function::Floor, f32::floor),
@@ -76,7 +81,7 @@ fn float_functions_of_one_argument() {
         (Function::Trunc, f32::trunc),
         (Function::Sqrt, f32::sqrt),
     ];
-    for (function, expected) in cases {
+    for (function, expected) in cases.iter().copied() {
         for width in [1, 4, 8, 16] {
             let out: Vec<f32> = apply(function, DType::F32, DType::F32, &mut [FLOATS.to_vec()], width);
             for (x, y) in FLOATS.iter().zip(out) {
@@ -90,7 +95,7 @@ fn float_functions_of_one_argument() {
 fn float_functions_of_two_arguments() {
     let nan_max = |x: f32, y: f32| if x.is_nan() || y.is_nan() { f32::NAN } else { x.max(y) };
     let nan_min = |x: f32, y: f32| if x.is_nan() || y.is_nan() { f32::NAN } else { x.min(y) };
-    let cases: [(Function, fn(f32, f32) -> f32); 7] = [
+    let cases: &[Binary<f32, f32>] = &[
         (Function::Add, |x, y| x + y),
         (Function::Sub, |x, y| x - y),
         (Function::Mul, |x, y| x * y),
@@ -99,7 +104,7 @@ fn float_functions_of_two_arguments() {
         (Function::Max, nan_max),
         (Function::Min, nan_min),
     ];
-    for (function, expected) in cases {
+    for (function, expected) in cases.iter().copied() {
         for width in [1, 16] {
             let mut operands = pairs(&FLOATS);
             let out: Vec<f32> = apply(function, DType::F32, DType::F32, &mut operands, width);
@@ -112,12 +117,12 @@ fn float_functions_of_two_arguments() {
 
 #[test]
 fn comparisons_are_false_for_nan() {
-    let cases: [(Function, fn(f32, f32) -> bool); 3] = [
+    let cases: &[Binary<f32, bool>] = &[
         (Function::Equal, |x, y| x == y),
         (Function::Less, |x, y| x < y),
         (Function::LessEqual, |x, y| x <= y),
     ];
-    for (function, expected) in cases {
+    for (function, expected) in cases.iter().copied() {
         for width in [1, 8] {
             let mut operands = pairs(&FLOATS);
             let out: Vec<u8> = apply(function, DType::F32, DType::Bool, &mut operands, width);
@@ -133,7 +138,7 @@ fn signed_integer_functions_wrap_and_never_trap() {
     let values = [0, 1, -1, 2, -7, 31, 32, 33, i32::MAX, i32::MIN, i32::MIN + 1, 1000, -1000, 64, 5, -5];
     let shift_left = |x: i32, y: i32| if (0..32).contains(&y) { x << y } else { 0 };
     let shift_right = |x: i32, y: i32| if (0..32).contains(&y) { x >> y } else { x >> 31 };
-    let cases: [(Function, fn(i32, i32) -> i32); 12] = [
+    let cases: &[Binary<i32, i32>] = &[
         (Function::Add, i32::wrapping_add),
         (Function::Sub, i32::wrapping_sub),
         (Function::Mul, i32::wrapping_mul),
@@ -147,7 +152,7 @@ fn signed_integer_functions_wrap_and_never_trap() {
         (Function::ShiftLeft, shift_left),
         (Function::ShiftRight, shift_right),
     ];
-    for (function, expected) in cases {
+    for (function, expected) in cases.iter().copied() {
         for width in [1, 16] {
             let mut operands = pairs(&values);
             let out: Vec<i32> = apply(function, DType::I32, DType::I32, &mut operands, width);
@@ -169,7 +174,7 @@ fn signed_integer_functions_wrap_and_never_trap() {
 #[test]
 fn unsigned_bytes_compare_and_divide_without_sign() {
     let values = [0u8, 1, 2, 7, 8, 9, 100, 127, 128, 129, 200, 254, 255, 3, 4, 5];
-    let cases: [(Function, fn(u8, u8) -> u8); 6] = [
+    let cases: &[Binary<u8, u8>] = &[
         (Function::Div, |x, y| x.checked_div(y).unwrap_or(0)),
         (Function::Rem, |x, y| x.checked_rem(y).unwrap_or(0)),
         (Function::Max, u8::max),
@@ -177,7 +182,7 @@ fn unsigned_bytes_compare_and_divide_without_sign() {
         (Function::ShiftRight, |x, y| if y < 8 { x >> y } else { 0 }),
         (Function::ShiftLeft, |x, y| if y < 8 { x << y } else { 0 }),
     ];
-    for (function, expected) in cases {
+    for (function, expected) in cases.iter().copied() {
         let mut operands = pairs(&values);
         let out: Vec<u8> = apply(function, DType::U8, DType::U8, &mut operands, 16);
         for ((x, y), z) in operands[0].iter().zip(&operands[1]).zip(out) {

@@ -38,7 +38,9 @@ fn all_signs_and_widths_are_exact() {
     let mut numbers = Numbers(11);
     let value = |byte: u8, dtype| if dtype == DType::U8 { i32::from(byte) } else { i32::from(byte as i8) };
     for target in &targets {
-        for (a, b) in [(DType::U8, DType::I8), (DType::I8, DType::U8), (DType::I8, DType::I8), (DType::U8, DType::U8)] {
+        for (a, b) in
+            [(DType::U8, DType::I8), (DType::I8, DType::U8), (DType::I8, DType::I8), (DType::U8, DType::U8)]
+        {
             for width in [1u16, 2, 4, 8, 16] {
                 let object = compile(&[dot_kernel(a, b, width)], target, Options::default()).unwrap();
                 let jit = Jit::load(&object).unwrap();
@@ -56,8 +58,9 @@ fn all_signs_and_widths_are_exact() {
                         .iter()
                         .enumerate()
                         .map(|(i, start)| {
-                            (4 * i..4 * i + 4)
-                                .fold(*start, |sum, j| sum.wrapping_add(value(left[j], a) * value(right[j], b)))
+                            (4 * i..4 * i + 4).fold(*start, |sum, j| {
+                                sum.wrapping_add(value(left[j], a) * value(right[j], b))
+                            })
                         })
                         .collect();
                     let buffers = [address(&mut acc), address(&mut left), address(&mut right)];
@@ -81,7 +84,8 @@ fn the_instruction_is_used_where_there_is_one() {
         ("aarch64+dotprod+i8mm", DType::U8, DType::I8, 4, "usdot"),
     ] {
         let target = Target::named(target).unwrap();
-        let text = emit_text(&[dot_kernel(a, b, width)], Text::Assembly, &target, Options::default()).unwrap();
+        let text =
+            emit_text(&[dot_kernel(a, b, width)], Text::Assembly, &target, Options::default()).unwrap();
         assert!(text.contains(instruction), "{instruction} is missing:\n{text}");
     }
 }

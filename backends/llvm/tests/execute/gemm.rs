@@ -42,7 +42,8 @@ fn micro_kernel(rows: usize, columns: usize, width: u16) -> Kernel {
             .plus(Expr::index(i as i64));
         let scale = Expr::Splat(Box::new(Expr::load(a, at)), width);
         for (sum, b) in row.iter().zip(&line) {
-            let value = Expr::Fma(Box::new(scale.clone()), Box::new(Expr::Var(*b)), Box::new(Expr::Var(*sum)));
+            let value =
+                Expr::Fma(Box::new(scale.clone()), Box::new(Expr::Var(*b)), Box::new(Expr::Var(*sum)));
             inner.push(Stmt::Assign { var: *sum, value });
         }
     }
@@ -86,9 +87,8 @@ fn slices_of_the_tiles_add_up_to_the_product() {
     for tile in 0..tiles {
         for i in 0..rows {
             for j in 0..panel {
-                let expected = (0..depth).fold(0f32, |sum, k| {
-                    a[(tile * depth + k) * rows + i].mul_add(b[k * panel + j], sum)
-                });
+                let expected = (0..depth)
+                    .fold(0f32, |sum, k| a[(tile * depth + k) * rows + i].mul_add(b[k * panel + j], sum));
                 assert_eq!(c[(tile * rows + i) * panel + j], expected, "tile {tile}, row {i}, column {j}");
             }
         }

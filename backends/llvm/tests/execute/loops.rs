@@ -21,11 +21,8 @@ fn addition_with_broadcasting_and_a_run_time_width() {
     let column = Expr::from(chunk).times(Expr::index(8));
     let at = Expr::from(row).times(columns.clone()).plus(column.clone());
     let valid = columns.clone().minus(column.clone());
-    let sum = two(
-        Function::Add,
-        partial(x, at.clone(), 8, valid.clone()),
-        partial(bias, column, 8, valid.clone()),
-    );
+    let sum =
+        two(Function::Add, partial(x, at.clone(), 8, valid.clone()), partial(bias, column, 8, valid.clone()));
     let body = vec![serial(
         chunk,
         columns.over_up(Expr::index(8)),
@@ -167,7 +164,11 @@ fn scratch_and_stack_buffers_do_not_overlap() {
             n.clone(),
             vec![
                 store(first, Expr::from(fill), Expr::from(fill).cast(DType::I64, DType::U8)),
-                store(second, Expr::from(fill), two(Function::Mul, narrow.clone(), Expr::constant(DType::I32, 3.0))),
+                store(
+                    second,
+                    Expr::from(fill),
+                    two(Function::Mul, narrow.clone(), Expr::constant(DType::I32, 3.0)),
+                ),
                 store(third, Expr::from(fill), two(Function::Sub, Expr::constant(DType::I32, 7.0), narrow)),
             ],
         ),

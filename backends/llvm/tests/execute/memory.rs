@@ -22,9 +22,14 @@ fn partial_copy(dtype: DType, width: u16) -> Kernel {
     kernel
 }
 
-fn check_partial<T: Element + Default + PartialEq + std::fmt::Debug>(dtype: DType, make: fn(usize) -> T, mark: T) {
+fn check_partial<T: Element + Default + PartialEq + std::fmt::Debug>(
+    dtype: DType,
+    make: fn(usize) -> T,
+    mark: T,
+) {
     for width in [1u16, 2, 4, 8, 16, 32] {
-        let object = compile(&[partial_copy(dtype, width)], &Target::host().unwrap(), Options::default()).unwrap();
+        let object =
+            compile(&[partial_copy(dtype, width)], &Target::host().unwrap(), Options::default()).unwrap();
         let jit = Jit::load(&object).unwrap();
         for valid in -1..=i64::from(width) + 2 {
             let kept = valid.clamp(0, i64::from(width)) as usize;
@@ -35,7 +40,11 @@ fn check_partial<T: Element + Default + PartialEq + std::fmt::Debug>(dtype: DTyp
             run_object(&jit, "partial", &buffers, &[valid], 0, 1);
             for lane in 0..usize::from(width) {
                 let inside = lane < kept;
-                assert_eq!(whole[lane], if inside { x[lane] } else { T::default() }, "{dtype}, {valid} of {width}");
+                assert_eq!(
+                    whole[lane],
+                    if inside { x[lane] } else { T::default() },
+                    "{dtype}, {valid} of {width}"
+                );
                 assert_eq!(part[lane], if inside { x[lane] } else { mark }, "{dtype}, {valid} of {width}");
             }
         }
@@ -59,7 +68,8 @@ fn lanes_that_are_not_valid_are_not_read() {
     const PAGE: usize = 65536;
     for (dtype, size) in [(DType::U8, 1usize), (DType::F16, 2), (DType::F32, 4), (DType::F64, 8)] {
         let width = 16u16;
-        let object = compile(&[partial_copy(dtype, width)], &Target::host().unwrap(), Options::default()).unwrap();
+        let object =
+            compile(&[partial_copy(dtype, width)], &Target::host().unwrap(), Options::default()).unwrap();
         let jit = Jit::load(&object).unwrap();
         // SAFETY: two fresh pages, of which the second is made inaccessible; both are unmapped at the end, and the kernel
         // writes to vectors of its own.
@@ -111,7 +121,8 @@ fn vectors_of_indices_gather_and_scatter() {
         let valid = count as usize - 1;
         let mut dense = vec![5f32; count as usize];
         let mut sparse = vec![-1f32; 4 * count as usize];
-        let buffers = [address(&mut source), address(&mut indices), address(&mut dense), address(&mut sparse)];
+        let buffers =
+            [address(&mut source), address(&mut indices), address(&mut dense), address(&mut sparse)];
         run(&kernel, &buffers, &[valid as i64]);
         for lane in 0..count as usize {
             let index = indices[lane] as usize;

@@ -56,7 +56,9 @@ fn what_breaks_the_rules_is_refused() {
         with_body(|_, x| vec![store(x, Expr::index(0), Expr::index(3))]),
         with_body(|_, x| vec![store(x, Expr::index(0), Expr::Var(Var(0)))]),
         with_body(|_, x| vec![store(x, Expr::Dim(2), one())]),
-        with_body(|_, x| vec![store(x, Expr::index(0), two(Function::Add, one(), lanes(x, Expr::index(0), 4)))]),
+        with_body(|_, x| {
+            vec![store(x, Expr::index(0), two(Function::Add, one(), lanes(x, Expr::index(0), 4)))]
+        }),
         with_body(|_, x| vec![store(x, Expr::index(0), two(Function::Add, one(), Expr::index(1)))]),
         with_body(|_, x| {
             let value = Expr::ReduceLanes(ReduceKind::Sum, Box::new(lanes(x, Expr::index(0), 6)));
@@ -76,7 +78,8 @@ fn what_breaks_the_rules_is_refused() {
         }),
         with_body(|_, x| {
             let bytes = lanes(x, Expr::index(0), 4);
-            let dot = Expr::Dot { acc: Box::new(bytes.clone()), a: Box::new(bytes.clone()), b: Box::new(bytes) };
+            let dot =
+                Expr::Dot { acc: Box::new(bytes.clone()), a: Box::new(bytes.clone()), b: Box::new(bytes) };
             vec![store(x, Expr::index(0), dot)]
         }),
         with_body(|kernel, _| {

@@ -40,8 +40,12 @@ fn every_target_compiles_without_library_calls() {
         let text = emit_text(&[mixed("mixed", 2.0)], Text::LlvmIr, &target, Options::default()).unwrap();
         let foreign = text.lines().find(|line| line.starts_with("declare") && !line.contains("@llvm."));
         assert_eq!(foreign, None, "{name}");
-        let assembly = emit_text(&[mixed("mixed", 2.0)], Text::Assembly, &target, Options::default()).unwrap();
-        assert!(!assembly.contains("sf2") && !assembly.contains("hf2"), "{name} calls a support library:\n{assembly}");
+        let assembly =
+            emit_text(&[mixed("mixed", 2.0)], Text::Assembly, &target, Options::default()).unwrap();
+        assert!(
+            !assembly.contains("sf2") && !assembly.contains("hf2"),
+            "{name} calls a support library:\n{assembly}"
+        );
     }
 }
 
