@@ -107,7 +107,7 @@ pub enum Error {
         /// Path of the step.
         field: String,
         /// The function.
-        function: &'static str,
+        function: String,
         /// What is wrong.
         reason: String,
     },

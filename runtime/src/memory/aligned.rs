@@ -69,6 +69,12 @@ impl AlignedBytes {
         self.pointer.as_ptr()
     }
 
+    /// Address of the first byte for memory that many parties use through raw pointers; as `as_mut_ptr`, without
+    /// claiming that nobody else holds one.
+    pub(crate) fn raw(&self) -> *mut u8 {
+        self.pointer.as_ptr()
+    }
+
     const fn dangling() -> NonNull<u8> {
         match NonNull::new(std::ptr::without_provenance_mut(ALIGNMENT as usize)) {
             Some(pointer) => pointer,

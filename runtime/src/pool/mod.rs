@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -64,6 +64,8 @@ struct Shared {
     cursors: Vec<Padded<AtomicI64>>,
     workers: Vec<Worker>,
     stop: AtomicBool,
+    /// Workers that have started.
+    started: AtomicUsize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -99,6 +101,7 @@ impl ThreadPool {
             cursors: (0..threads).map(|_| Padded(AtomicI64::new(0))).collect(),
             workers: (1..threads).map(|_| Worker { parked: Padded(AtomicBool::new(false)) }).collect(),
             stop: AtomicBool::new(false),
+            started: AtomicUsize::new(0),
             panic: Mutex::new(None),
         });
         let mut pool =
@@ -111,6 +114,10 @@ impl ThreadPool {
                 .map_err(|source| Error::Threads { threads, source })?;
             pool.threads.push(handle.thread().clone());
             pool.handles.push(handle);
+        }
+        // A thread that starts allocates; once it is in its loop it never does again.
+        while pool.shared.started.load(Ordering::Acquire) < threads - 1 {
+            thread::yield_now();
         }
         Ok(pool)
     }
@@ -228,6 +235,7 @@ fn participate(shared: &Shared, job: &Job, own: usize) -> std::thread::Result<()
 fn work(shared: &Shared, index: usize) {
     let parked = &shared.workers[index - 1].parked.0;
     let mut seen = 0;
+    shared.started.fetch_add(1, Ordering::Release);
     loop {
         let Some(state) = wait(shared, parked, seen) else { return };
         let entered = shared.state.0.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed);

@@ -1,0 +1,290 @@
+//! What a session computes when the values of the input symbols change.
+
+use super::memory::{Lent, SessionMemory};
+use super::{MemoryUse, Session};
+use crate::dim::DimError;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::manifest::{ALIGNMENT, KernelStep, Manifest, Step, Storage, SymbolSource, TensorId};
+use crate::memory::aligned::AlignedBytes;
+use crate::memory::plan::{Request, check_no_overlap, plan};
+use crate::program::{Executable, KernelSlots};
+use std::sync::Arc;
+
+/// Arguments of one kernel step that are not in the flat tables.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Domain {
+    pub tasks: i64,
+    pub grain: i64,
+}
+
+/// An entry of the table of addresses that lies in an input or output, and so changes with every run.
+struct Patch {
+    slot: usize,
+    output: bool,
+    index: usize,
+    offset: usize,
+}
+
+/// Everything computed by a preparation.
+pub(super) struct Prepared {
+    /// Values of the input symbols that this is for; `None` before the first time and after a failure.
+    pub symbols: Option<Vec<Option<i64>>>,
+    pub dims: Vec<i64>,
+    pub buffers: Vec<*mut u8>,
+    /// By order of kernel steps.
+    pub domains: Vec<Domain>,
+    patches: Vec<Patch>,
+    pub scratch: AlignedBytes,
+    /// Bytes of scratch memory for each thread.
+    pub scratch_stride: usize,
+    /// Bytes that each output may take in the caller's memory; 0 where it is copied at the end.
+    pub output_bytes: Vec<usize>,
+    /// The most bytes of each output; 0 where there is no bound.
+    pub output_limits: Vec<usize>,
+    pub memory_use: MemoryUse,
+}
+
+impl Prepared {
+    pub fn new(executable: &Executable, memory: &SessionMemory) -> Self {
+        let state = memory.owned.iter().map(|owned| owned.bytes.len() as u64).sum();
+        Prepared {
+            symbols: None,
+            dims: vec![0; executable.analysis.dims],
+            buffers: vec![std::ptr::null_mut(); executable.analysis.buffers],
+            domains: vec![Domain::default(); executable.analysis.kernel_steps],
+            patches: Vec::new(),
+            scratch: AlignedBytes::new(),
+            scratch_stride: 0,
+            output_bytes: vec![0; executable.manifest.outputs.len()],
+            output_limits: vec![0; executable.manifest.outputs.len()],
+            memory_use: MemoryUse { arena: 0, scratch: 0, state },
+        }
+    }
+
+    /// Puts the addresses of this run's inputs and outputs into the table.
+    pub fn patch(&mut self, memory: &SessionMemory) {
+        for patch in &self.patches {
+            let lent = if patch.output { &memory.outputs } else { &memory.inputs };
+            self.buffers[patch.slot] = lent[patch.index].pointer.wrapping_add(patch.offset);
+        }
+    }
+}
+
+/// The values of the symbols with the largest value in place of those that steps bind; unknown without a bound.
+fn upper_bounds(manifest: &Manifest, values: &[Option<i64>]) -> Result<Vec<Option<i64>>> {
+    let mut bounds = values.to_vec();
+    for (index, symbol) in manifest.symbols.iter().enumerate() {
+        let SymbolSource::Step { bound } = &symbol.source else { continue };
+        let limit = (symbol.hi != i64::MAX).then_some(symbol.hi);
+        let bound = match bound {
+            None => None,
+            Some(bound) => match bound.evaluate(&bounds) {
+                Ok(value) => Some(value),
+                Err(DimError::Unbound(_)) => None,
+                Err(source) => {
+                    let field = format!("bound of symbol `{}`", symbol.name);
+                    return Err(Error::Dim { field, expression: manifest.describe_dim(bound), source });
+                }
+            },
+        };
+        bounds[index] = limit.into_iter().chain(bound).min();
+    }
+    Ok(bounds)
+}
+
+fn out_of_memory(what: &str) -> Error {
+    Error::OutOfMemory { what: what.into(), bytes: u64::MAX }
+}
+
+impl Session {
+    /// Prepares for the candidate values, unless they are those of the last time.
+    pub(super) fn prepare_candidate(&mut self) -> Result<()> {
+        if self.prepared.symbols.as_deref() == Some(&self.candidate) {
+            return Ok(());
+        }
+        // Until all is done, nothing of the old preparation may be used.
+        let mut symbols = self.prepared.symbols.take().unwrap_or_default();
+        let executable = Arc::clone(&self.executable);
+        self.memory.symbols.clone_from(&self.candidate);
+        let bounds = upper_bounds(&executable.manifest, &self.candidate)?;
+        self.place_arena(&executable.manifest, &bounds)?;
+        self.size_outputs(&executable.manifest, &bounds)?;
+
+        // Stand-ins of the right size at address zero, so that addresses in them are offsets.
+        for (index, port) in executable.manifest.inputs.iter().enumerate() {
+            let shape = self.memory.shape(port.tensor)?;
+            let bytes = self.memory.bytes_of(port.tensor, &shape)?;
+            self.memory.inputs[index] = Lent { bytes, ..Lent::NONE };
+        }
+        for (index, &bytes) in self.prepared.output_bytes.iter().enumerate() {
+            self.memory.outputs[index] = Lent { bytes, ..Lent::NONE };
+        }
+        self.prepared.patches.clear();
+        let mut scratch = 0;
+        self.prepare_steps(&executable, &executable.manifest.steps, 0, &bounds, &mut scratch)?;
+        self.grow_scratch(scratch)?;
+        symbols.clone_from(&self.candidate);
+        self.prepared.symbols = Some(symbols);
+        self.finish();
+        Ok(())
+    }
+
+    fn place_arena(&mut self, manifest: &Manifest, bounds: &[Option<i64>]) -> Result<()> {
+        let mut ids = Vec::new();
+        let mut requests = Vec::new();
+        let mut fixed = Vec::new();
+        for (id, tensor) in manifest.tensors.iter().enumerate() {
+            let Storage::Arena { offset, first_step, last_step } = tensor.storage else { continue };
+            let shape = self.memory.shape_with(id as TensorId, bounds)?;
+            let bytes = self.memory.bytes_of(id as TensorId, &shape)? as u64;
+            ids.push(id);
+            requests.push(Request { bytes, first_step, last_step });
+            fixed.extend(offset);
+        }
+        let fail = |error: crate::memory::plan::PlanError| Error::program("arena", error.to_string());
+        let (offsets, arena) = match manifest.arena_bytes {
+            Some(arena) => {
+                check_no_overlap(&requests, &fixed).map_err(fail)?;
+                for ((&id, request), offset) in ids.iter().zip(&requests).zip(&fixed) {
+                    if offset + request.bytes > arena {
+                        let field = format!("tensor {}", manifest.tensor_name(id as TensorId));
+                        return Err(Error::program(field, "does not fit the arena"));
+                    }
+                }
+                (fixed, arena)
+            }
+            None => {
+                let plan = plan(&requests).map_err(fail)?;
+                (plan.offsets, plan.bytes)
+            }
+        };
+        self.prepared.memory_use.arena = arena;
+        self.check_limit(self.prepared.memory_use)?;
+        let bytes = usize::try_from(arena).map_err(|_| out_of_memory("the arena"))?;
+        self.memory.arena.resize(bytes, "the arena")?;
+        for ((id, request), offset) in ids.into_iter().zip(requests).zip(offsets) {
+            self.memory.places[id] = (offset, request.bytes);
+        }
+        Ok(())
+    }
+
+    fn size_outputs(&mut self, manifest: &Manifest, bounds: &[Option<i64>]) -> Result<()> {
+        for (index, port) in manifest.outputs.iter().enumerate() {
+            let tensor = &manifest.tensors[port.tensor as usize];
+            let bytes = match self.memory.shape_with(port.tensor, bounds) {
+                Ok(shape) => self.memory.bytes_of(port.tensor, &shape)?,
+                Err(Error::Dim { source: DimError::Unbound(_), .. }) => 0,
+                Err(error) => return Err(error),
+            };
+            let direct = tensor.storage == Storage::Output(index as u32) && tensor.dtype != DType::String;
+            self.prepared.output_bytes[index] = if direct { bytes } else { 0 };
+            self.prepared.output_limits[index] = bytes;
+        }
+        Ok(())
+    }
+
+    fn prepare_steps(
+        &mut self,
+        executable: &Executable,
+        steps: &[Step],
+        first: u32,
+        bounds: &[Option<i64>],
+        scratch: &mut i64,
+    ) -> Result<()> {
+        let mut number = first;
+        for step in steps {
+            if let (Step::Kernel(kernel), Some(slots)) = (step, executable.analysis.kernels[number as usize])
+            {
+                // A step whose size depends on data takes what it needs at most, if that is known.
+                if let Ok(bytes) = kernel.scratch_bytes.evaluate(bounds) {
+                    *scratch = bytes.max(*scratch);
+                }
+                if !slots.dynamic {
+                    self.arguments(executable, kernel, slots, number)?;
+                    self.record_patches(executable, kernel, slots);
+                }
+            }
+            let mut child = number + 1;
+            for children in step.children() {
+                self.prepare_steps(executable, children, child, bounds, scratch)?;
+                child += children.iter().map(Step::count).sum::<u32>();
+            }
+            number += executable.analysis.spans[number as usize];
+        }
+        Ok(())
+    }
+
+    /// Evaluates all arguments of a kernel step and stores them in the tables. Returns the scratch size.
+    pub(super) fn arguments(
+        &mut self,
+        executable: &Executable,
+        step: &KernelStep,
+        slots: KernelSlots,
+        number: u32,
+    ) -> Result<i64> {
+        let kernel = &executable.manifest.kernels[step.kernel as usize];
+        let field = |what: &str| format!("{what} of kernel `{}` in step number {number}", kernel.symbol);
+        for (slot, dim) in self.prepared.dims[slots.dims..].iter_mut().zip(&step.dims) {
+            *slot = self.memory.dim(dim, || field("a dim"))?;
+        }
+        let tasks = self.memory.dim(&step.tasks, || field("the domain"))?;
+        let grain = self.memory.dim(&step.grain, || field("the grain"))?;
+        if tasks < 0 || grain < 1 {
+            let reason = format!("a domain of {tasks} in slices of {grain}");
+            return Err(Error::program(field("the domain"), reason));
+        }
+        self.prepared.domains[slots.order] = Domain { tasks, grain };
+        // All memory that grows must have grown before any address is taken.
+        if slots.dynamic {
+            for (&id, access) in step.buffers.iter().zip(&kernel.buffers) {
+                if *access == crate::manifest::Access::Write {
+                    self.memory.address_for_write(id)?;
+                }
+            }
+        }
+        for (slot, &id) in self.prepared.buffers[slots.buffers..].iter_mut().zip(&step.buffers) {
+            *slot = self.memory.address(id)?.0;
+        }
+        let scratch = self.memory.dim(&step.scratch_bytes, || field("the scratch size"))?;
+        if scratch < 0 {
+            return Err(Error::program(field("the scratch size"), format!("is {scratch}")));
+        }
+        Ok(scratch)
+    }
+
+    fn record_patches(&mut self, executable: &Executable, step: &KernelStep, slots: KernelSlots) {
+        for (position, &id) in step.buffers.iter().enumerate() {
+            let root = executable.analysis.roots[id as usize];
+            let (output, index) = match executable.manifest.tensors[root as usize].storage {
+                Storage::Input(index) => (false, index as usize),
+                Storage::Output(index) => (true, index as usize),
+                _ => continue,
+            };
+            let slot = slots.buffers + position;
+            let offset = self.prepared.buffers[slot] as usize;
+            self.prepared.patches.push(Patch { slot, output, index, offset });
+        }
+    }
+
+    /// Makes sure that every thread has this much scratch memory.
+    pub(super) fn grow_scratch(&mut self, bytes: i64) -> Result<()> {
+        let threads = self.pool.threads() as u64;
+        // One line more than needed keeps the threads off each other's cache lines.
+        let stride = u64::try_from(bytes).unwrap_or(0).checked_next_multiple_of(ALIGNMENT);
+        let stride = stride.and_then(|bytes| if bytes == 0 { Some(0) } else { bytes.checked_add(ALIGNMENT) });
+        let total = stride.and_then(|stride| stride.checked_mul(threads));
+        let (Some(stride), Some(total)) = (stride, total) else {
+            return Err(out_of_memory("scratch memory"));
+        };
+        let needed =
+            MemoryUse { scratch: total.max(self.prepared.memory_use.scratch), ..self.prepared.memory_use };
+        self.check_limit(needed)?;
+        if stride as usize > self.prepared.scratch_stride {
+            self.prepared.scratch.resize(total as usize, "scratch memory")?;
+            self.prepared.scratch_stride = stride as usize;
+        }
+        self.prepared.memory_use = needed;
+        Ok(())
+    }
+}
