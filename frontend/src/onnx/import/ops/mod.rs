@@ -3,12 +3,16 @@
 mod activation;
 mod convolution;
 mod elementwise;
+mod gather;
 mod generation;
 mod layout;
 mod matmul;
 mod normalization;
+mod pooling;
+mod quantize;
 mod reduction;
 mod scalar;
+mod slicing;
 
 use super::table::Entry;
 
@@ -17,9 +21,13 @@ pub(super) static TABLES: &[&[Entry]] = &[
     activation::TABLE,
     convolution::TABLE,
     elementwise::TABLE,
+    gather::TABLE,
     generation::TABLE,
     layout::TABLE,
     matmul::TABLE,
     normalization::TABLE,
+    pooling::TABLE,
+    quantize::TABLE,
     reduction::TABLE,
+    slicing::TABLE,
 ];
