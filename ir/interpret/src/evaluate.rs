@@ -1,0 +1,106 @@
+//! One operation on known operands.
+
+use std::cell::RefCell;
+
+use tcc_ir::data::Data;
+use tcc_ir::dim::{Dim, Symbol};
+use tcc_ir::infer::infer;
+use tcc_ir::operator::Operator;
+use tcc_ir::types::Type;
+
+use crate::context::{Context, DEFAULT_LIMIT};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use crate::{elementwise, gather, movement, reduce};
+
+/// The results of one operation on constant operands; `dims` gives the values of symbols among its attributes.
+///
+/// Operators with regions, calls, host functions and those with effects are [`Error::NotEvaluable`].
+pub fn evaluate(
+    operator: &Operator,
+    operands: &[Data],
+    dims: &dyn Fn(&Symbol) -> Option<i64>,
+) -> Result<Vec<Data>> {
+    let tensors: Vec<Tensor> = operands.iter().map(Tensor::from).collect();
+    let context = Context { value_of: dims, limit: DEFAULT_LIMIT, fresh_seed: 0 };
+    if !operator.describe().pure_function {
+        return Err(Error::NotEvaluable(operator.name()));
+    }
+    let results = apply(operator, &tensors.iter().collect::<Vec<_>>(), &context)?;
+    results.iter().map(Tensor::to_data).collect()
+}
+
+/// Replaces the symbolic dimensions of an operator by their values.
+fn concrete(operator: &Operator, context: &Context) -> Result<Operator> {
+    let failure = RefCell::new(None);
+    let mut operator = operator.clone();
+    operator.map_dims(&|dim| match context.dim(dim) {
+        Ok(value) => Dim::Const(value),
+        Err(error) => {
+            failure.borrow_mut().get_or_insert(error);
+            Dim::Const(0)
+        }
+    });
+    match failure.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(operator),
+    }
+}
+
+/// Constant dimensions as integers.
+fn integers(dims: &[Dim]) -> Result<Vec<i64>> {
+    let constant =
+        |dim: &Dim| dim.as_const().ok_or_else(|| Error::Malformed(format!("dimension '{dim}' has no value")));
+    dims.iter().map(constant).collect()
+}
+
+/// The results of one operation that has no regions and no effects but randomness.
+///
+/// Inference runs first, on the concrete types, so the functions below may rely on what it checks: operand counts, ranks,
+/// axes and extents that fit.
+pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context) -> Result<Vec<Tensor>> {
+    use Operator as O;
+    let operator = concrete(operator, context)?;
+    let not_evaluable = Err(Error::NotEvaluable(operator.name()));
+    if matches!(operator, O::If {} | O::Loop { .. } | O::Call { .. } | O::Host { .. } | O::Bind { .. }) {
+        return not_evaluable;
+    }
+    let types: Vec<Type> = operands.iter().map(|operand| operand.ty()).collect();
+    let inferred = infer(&operator, &types.iter().collect::<Vec<_>>())?;
+    let mut shapes = Vec::new();
+    for ty in &inferred.results {
+        let tensor = ty.as_tensor().ok_or_else(|| Error::Malformed(format!("{ty} is no tensor")))?;
+        shapes.push(context.shape(&tensor.shape)?);
+    }
+    // What every operator below has at least one of.
+    let (x, shape) = (operands.first().copied(), shapes.first().map_or(&[][..], |shape| &shape[..]));
+    let x = || x.ok_or_else(|| Error::Malformed("an operand is missing".into()));
+    let one = |tensor: Result<Tensor>| Ok(vec![tensor?]);
+    match &operator {
+        O::Constant { data } => Ok(vec![Tensor::from(data)]),
+        O::Iota { dtype, axis, .. } => one(movement::iota(*dtype, shape, *axis)),
+        O::Dims { dims } => one(gather::dims(&integers(dims)?)),
+        O::Map { body } => one(elementwise::map(body, operands, shape)),
+        O::Reduce { kind, axes, prologue, epilogue, .. } => {
+            one(reduce::reduce(*kind, axes, prologue, epilogue, operands, shape))
+        }
+        O::ArgReduce { kind, axis, last, .. } => one(reduce::arg_reduce(*kind, x()?, *axis, *last, shape)),
+        O::Scan { kind, axis, exclusive, reverse } => {
+            one(reduce::scan(*kind, x()?, *axis, *exclusive, *reverse))
+        }
+        O::Reshape { .. } => one(x()?.reshaped(shape)),
+        O::Transpose { perm } => one(movement::transpose(x()?, perm)),
+        O::Broadcast { .. } => one(movement::broadcast(x()?, shape)),
+        O::Slice { starts, steps, .. } => one(movement::slice(x()?, &integers(starts)?, shape, steps)),
+        O::Concat { axis } => one(movement::concat(operands, *axis, shape)),
+        O::Pad { kind, low, .. } => one(movement::pad(x()?, operands[1], *kind, &integers(low)?, shape)),
+        O::Gather { axis } => one(gather::gather(x()?, operands[1], *axis, shape)),
+        O::GatherElements { axis } => one(gather::gather_elements(x()?, operands[1], *axis)),
+        O::GatherNd { batch_dims } => one(gather::gather_nd(x()?, operands[1], *batch_dims, shape)),
+        O::ScatterElements { axis, kind } => {
+            one(gather::scatter_elements(x()?, operands[1], operands[2], *axis, *kind))
+        }
+        O::ScatterNd { kind } => one(gather::scatter_nd(x()?, operands[1], operands[2], *kind)),
+        _ => not_evaluable,
+    }
+}
