@@ -137,6 +137,9 @@ impl<'c> Lowering<'c, '_> {
         }
         let element = self.element_type(a.ty.dtype)?;
         let ty = Ty::vector(a.ty.dtype, picks.len() as u16);
+        if let Some(value) = self.repeat_group(a, picks, ty)? {
+            return Ok(Typed { value, ty });
+        }
         let source = |pick: u16| if pick < a.ty.lanes { (a, pick) } else { (b, pick - a.ty.lanes) };
         let vectors = a.ty.lanes == b.ty.lanes && a.ty.lanes > 1;
         let value = if vectors && picks.len() > 1 {
@@ -162,5 +165,27 @@ impl<'c> Lowering<'c, '_> {
             }
         };
         Ok(Typed { value, ty })
+    }
+
+    /// All lanes of `a` over and over, as the operand of a dot product that is shared by all accumulators: a splat of the
+    /// group as one integer, which machines load and broadcast in one instruction. `None` for any other shuffle.
+    fn repeat_group(&self, a: Typed<'c>, picks: &[u16], ty: Ty) -> Result<Option<Ssa<'c>>, Error> {
+        let group = usize::from(a.ty.lanes);
+        let bits = group * a.ty.dtype.bits();
+        let repeats = picks.len() / group;
+        let periodic = || picks.iter().enumerate().all(|(lane, pick)| usize::from(*pick) == lane % group);
+        if !a.ty.dtype.is_integer()
+            || group < 2
+            || repeats < 2
+            || picks.len() % group != 0
+            || !matches!(bits, 16 | 32 | 64)
+            || !periodic()
+        {
+            return Ok(None);
+        }
+        let whole = self.builder.integer_type(bits as u32);
+        let scalar = self.builder.same_type("llvm.bitcast", &[a.value], whole)?;
+        let splat = self.builder.broadcast(scalar, whole, repeats as u32)?;
+        self.builder.same_type("llvm.bitcast", &[splat], self.register_type(ty)?).map(Some)
     }
 }

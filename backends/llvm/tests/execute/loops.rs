@@ -130,6 +130,8 @@ fn shuffles_pick_lanes_of_both_operands() {
         (1, 1, vec![1, 0, 0, 1]),
         (4, 2, vec![5, 0, 4, 3]),
         (8, 1, vec![8, 7]),
+        (2, 2, vec![0, 1, 0, 1, 0, 1, 0, 1]),
+        (2, 2, vec![0, 1, 0, 1, 0, 1, 0]),
     ] {
         let mut kernel = Kernel::new("shuffle");
         let x = argument(&mut kernel, DType::I32, 16, Access::Read);
