@@ -8,14 +8,17 @@
 //! | [`compare`] | comparison under a stated tolerance |
 //! | [`conformance`], [`runners`] | the node cases of the ONNX backend suite, and what runs them |
 //! | [`filetest`] | tests written as text IR |
+//! | [`hostile`], [`program`] | bad input, one file a diagnostic |
 //! | [`zoo`] | the real models, their cases and reference outputs |
 
 pub mod cache;
 pub mod compare;
 pub mod conformance;
 pub mod filetest;
+pub mod hostile;
 pub mod inputs;
 pub mod npz;
+pub mod program;
 pub mod runners;
 pub mod value;
 pub mod zoo;

@@ -5,10 +5,10 @@ use std::path::Path;
 use bytes::Bytes;
 use prost::Message;
 use tcc_frontend::onnx::external::ExternalFiles;
+use tcc_frontend::onnx::import::dtype;
 use tcc_frontend::onnx::proto::TensorProto;
 use tcc_frontend::onnx::tensor::{Payload, Tensor};
 use tcc_ir::data::Data;
-use tcc_ir::dtype::DType;
 
 /// Kinds of values in a [`SequenceProto`] or [`OptionalProto`] (`onnx-data.proto`).
 mod content {
@@ -135,36 +135,6 @@ fn optional(proto: &OptionalProto) -> Result<Value, String> {
         (content::UNDEFINED | content::TENSOR | content::SEQUENCE, ..) => Ok(Value::Absent),
         _ => Err("the optional holds a sparse tensor or a map".to_owned()),
     }
-}
-
-/// The element type behind an ONNX `TensorProto.DataType` number; `None` for text, complex and unknown types.
-pub fn element_type(number: i32) -> Option<DType> {
-    Some(match number {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        17 => DType::F8E4M3FN,
-        18 => DType::F8E4M3FNUZ,
-        19 => DType::F8E5M2,
-        20 => DType::F8E5M2FNUZ,
-        21 => DType::U4,
-        22 => DType::I4,
-        23 => DType::F4E2M1FN,
-        24 => DType::F8E8M0FNU,
-        25 => DType::U2,
-        26 => DType::I2,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
