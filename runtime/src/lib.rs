@@ -3,6 +3,7 @@
 //! The crate stands alone: it knows no compiler crate, and whoever produces a [`manifest::Manifest`] with kernels
 //! and weights can run it.
 
+pub mod bundle;
 pub mod code;
 pub mod dim;
 pub mod dtype;
@@ -15,6 +16,7 @@ pub mod program;
 pub mod session;
 pub mod tensor;
 
+pub use bundle::{Bundle, BundleWriter, LoadOptions};
 pub use dim::{DimExpr, SymbolId};
 pub use dtype::DType;
 pub use error::{Error, Result};
