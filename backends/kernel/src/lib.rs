@@ -1,6 +1,13 @@
 //! The kernel IR: loop nests over tiles, its scheduling steps and the lowering from tensor IR.
 
 pub mod expr;
+pub mod fold;
 pub mod ir;
+pub mod lower;
+pub mod machine;
+pub mod print;
+pub mod simplify;
+pub mod steps;
+pub mod verify;
 
 pub use ir::Kernel;

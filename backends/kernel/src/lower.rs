@@ -1,0 +1,166 @@
+//! From one tensor IR operation to the kernels that compute it.
+//!
+//! Every operator that is a loop nest has a lowering here, one topic a file. A lowering writes the nest with symbolic
+//! extents, so one kernel serves every size, and applies the scheduling steps that the [`Tuning`] asks for. Control flow,
+//! host functions and views (a reshape is an alias) are not kernels; the program builder treats them.
+
+mod attention;
+mod context;
+mod contract;
+mod convolve;
+mod gather;
+mod movement;
+mod normalize;
+mod pointwise;
+mod quantize;
+mod recurrent;
+mod reduce;
+mod resize;
+mod rows;
+mod sample;
+mod scan;
+mod scatter;
+mod softmax;
+mod window;
+
+use tcc_ir::operator::Operator;
+use tcc_ir::types::TensorType;
+
+use crate::ir::Kernel;
+
+pub use context::{Lowering, Tuning};
+pub use contract::{PackedLayout, Packing};
+
+/// What a kernel argument stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Argument {
+    /// Operand of the operation.
+    Operand(usize),
+    /// Result of the operation.
+    Result(usize),
+    /// Intermediate buffer of the lowering.
+    Temporary(usize),
+    /// Operand rearranged at compile time: index into [`Lowered::packings`].
+    Packed(usize),
+}
+
+/// One kernel and what it is called with.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Launch {
+    /// The code.
+    pub kernel: Kernel,
+    /// One entry for each kernel argument.
+    pub arguments: Vec<Argument>,
+    /// True where element `i` of every equally sized operand is read before element `i` of the result is written and not
+    /// after, so that result and operand may share memory.
+    pub in_place: bool,
+}
+
+/// Kernels of one operation, in the order in which they run.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Lowered {
+    /// Kernels.
+    pub launches: Vec<Launch>,
+    /// Types of the intermediate buffers.
+    pub temporaries: Vec<TensorType>,
+    /// Constant operands that the kernels read in another order.
+    pub packings: Vec<Packing>,
+}
+
+/// Why an operation has no kernel.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum LowerError {
+    /// No kernel is written for this operator with these attributes or types.
+    #[error("no kernel for tir.{operator}: {reason}")]
+    Unsupported {
+        /// Operator name.
+        operator: &'static str,
+        /// What about it.
+        reason: String,
+    },
+    /// The operation breaks an invariant of the IR; the verifier should have refused it.
+    #[error("tir.{operator} is malformed: {reason}")]
+    Malformed {
+        /// Operator name.
+        operator: &'static str,
+        /// What about it.
+        reason: String,
+    },
+    /// A scheduling step did not apply.
+    #[error("schedule: {0}")]
+    Step(#[from] crate::steps::StepError),
+}
+
+/// Lowers an operation whose operands and results have these types. `constant` says which operands are known at compile
+/// time, so that they may be packed.
+pub fn lower(
+    operator: &Operator,
+    operands: &[TensorType],
+    results: &[TensorType],
+    constant: &[bool],
+    name: &str,
+    tuning: &Tuning,
+) -> Result<Lowered, LowerError> {
+    let mut lowering = Lowering::new(operator.name(), name, operands, results, constant, tuning);
+    match operator {
+        Operator::Map { body } => pointwise::map(&mut lowering, body)?,
+        Operator::Iota { axis, .. } => pointwise::iota(&mut lowering, *axis)?,
+        Operator::Dims { dims } => pointwise::dims(&mut lowering, dims)?,
+        Operator::Broadcast { .. } => movement::broadcast(&mut lowering)?,
+        Operator::Reshape { .. } => movement::copy(&mut lowering)?,
+        Operator::Transpose { perm } => movement::transpose(&mut lowering, perm)?,
+        Operator::Slice { starts, steps, .. } => movement::slice(&mut lowering, starts, steps)?,
+        Operator::Concat { axis } => movement::concat(&mut lowering, *axis)?,
+        Operator::Pad { kind, low, .. } => movement::pad(&mut lowering, *kind, low)?,
+        Operator::Reduce { kind, axes, prologue, epilogue, .. } => {
+            reduce::reduce(&mut lowering, *kind, axes, prologue, epilogue)?
+        }
+        Operator::ArgReduce { kind, axis, last, .. } => {
+            reduce::arg_reduce(&mut lowering, *kind, *axis, *last)?
+        }
+        Operator::Scan { kind, axis, exclusive, reverse } => {
+            scan::scan(&mut lowering, *kind, *axis, *exclusive, *reverse)?
+        }
+        Operator::Contract { spec, accumulator, epilogue } => {
+            contract::contract(&mut lowering, spec, *accumulator, epilogue)?
+        }
+        Operator::Convolve { .. } => convolve::convolve(&mut lowering, operator)?,
+        Operator::ConvolveTranspose { .. } => convolve::convolve_transpose(&mut lowering, operator)?,
+        Operator::Window { .. } => window::window(&mut lowering, operator)?,
+        Operator::WindowArgMax { .. } => window::window_arg_max(&mut lowering, operator)?,
+        Operator::Softmax { axis, log } => softmax::softmax(&mut lowering, *axis, *log)?,
+        Operator::Normalize { axes, epsilon, centered, epilogue } => {
+            normalize::normalize(&mut lowering, axes, epsilon.get(), *centered, epilogue)?
+        }
+        Operator::Attention { .. } => attention::attention(&mut lowering, operator)?,
+        Operator::Rope { interleaved } => attention::rope(&mut lowering, *interleaved)?,
+        Operator::KvAppend {} => attention::kv_append(&mut lowering)?,
+        Operator::Recurrent { .. } => recurrent::recurrent(&mut lowering, operator)?,
+        Operator::Gather { axis } => gather::gather(&mut lowering, *axis)?,
+        Operator::GatherElements { axis } => gather::gather_elements(&mut lowering, *axis)?,
+        Operator::GatherNd { batch_dims } => gather::gather_nd(&mut lowering, *batch_dims)?,
+        Operator::ScatterElements { axis, kind } => scatter::scatter_elements(&mut lowering, *axis, *kind)?,
+        Operator::ScatterNd { kind } => scatter::scatter_nd(&mut lowering, *kind)?,
+        Operator::Resize { .. } => resize::resize(&mut lowering, operator)?,
+        Operator::GridSample { kind, outside, align_corners } => {
+            sample::grid_sample(&mut lowering, *kind, *outside, *align_corners)?
+        }
+        Operator::Quantize { dtype, axis, block, saturate } => {
+            quantize::quantize(&mut lowering, *dtype, *axis, *block, *saturate)?
+        }
+        Operator::Dequantize { dtype, axis, block } => {
+            quantize::dequantize(&mut lowering, *dtype, *axis, *block)?
+        }
+        Operator::Constant { .. }
+        | Operator::Bind { .. }
+        | Operator::TopK { .. }
+        | Operator::Host { .. }
+        | Operator::Random { .. }
+        | Operator::If {}
+        | Operator::Loop { .. }
+        | Operator::Call { .. } => {
+            return Err(lowering.unsupported("it is not a loop nest; the runtime executes it"));
+        }
+    }
+    Ok(lowering.finish())
+}

@@ -1,0 +1,480 @@
+//! Contractions: register-tiled matrix multiplication over any Einstein summation of two operands.
+//!
+//! The lane axis is the last axis of the result; the operand that has it is read in vectors, the other one is broadcast.
+//! A tile of rows times lanes stays in registers while the summed axes run. An operand known at compile time is packed
+//! so that its vectors are consecutive; at run time an operand whose lane axis is not innermost is rearranged first.
+
+use bytes::Bytes;
+use tcc_ir::contraction::{ContractionSpec, Role};
+use tcc_ir::data::{Data, DataError};
+use tcc_ir::dim::Dim;
+use tcc_ir::dtype::DType;
+use tcc_ir::scalar::{Function, ScalarExpr};
+use tcc_ir::types::TensorType;
+
+use super::{Argument, LowerError, Lowering, Tuning};
+use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Var};
+use crate::steps::Tail;
+
+/// An order of a tensor's elements in which vectors of one axis are consecutive.
+///
+/// The packed shape is the outer axes in `order`, with the lane axis counted in tiles of `width`, then `width` lanes; the
+/// last tile is padded with zeros.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PackedLayout {
+    /// Source axes, outermost first; each once.
+    pub order: Vec<usize>,
+    /// The axis that is cut into lanes.
+    pub lane_axis: usize,
+    /// Lanes of a tile.
+    pub width: usize,
+}
+
+/// A constant operand in another order.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Packing {
+    /// Which operand.
+    pub operand: usize,
+    /// The shape under which the operand is seen: as many elements as it has.
+    pub source: Vec<Dim>,
+    /// The order.
+    pub layout: PackedLayout,
+    /// Type of the packed tensor.
+    pub packed: TensorType,
+}
+
+impl PackedLayout {
+    /// Shape of the packed tensor.
+    pub fn shape(&self, source: &[Dim]) -> Vec<Dim> {
+        let width = Dim::from(self.width);
+        let outer = self.order.iter().map(|axis| {
+            if *axis == self.lane_axis { source[*axis].ceil_div(&width) } else { source[*axis].clone() }
+        });
+        outer.chain([width.clone()]).collect()
+    }
+
+    /// Packed coordinates of source coordinates.
+    pub fn coordinates(&self, source: &[Expr]) -> Vec<Expr> {
+        let width = Expr::index(self.width as i64);
+        let outer = self.order.iter().map(|axis| match *axis == self.lane_axis {
+            true => source[*axis].clone().over(width.clone()),
+            false => source[*axis].clone(),
+        });
+        outer.chain([source[self.lane_axis].clone().remainder(width.clone())]).collect()
+    }
+
+    /// The contents in packed order.
+    pub fn apply(&self, data: &Data) -> Result<Data, DataError> {
+        let source = data.shape();
+        let size = data.dtype().size();
+        let mut strides = vec![size; source.len()];
+        for axis in (1..source.len()).rev() {
+            strides[axis - 1] = strides[axis] * source[axis];
+        }
+        let lanes = source[self.lane_axis];
+        let tiles = lanes.div_ceil(self.width);
+        let extents: Vec<usize> = self
+            .order
+            .iter()
+            .map(|axis| if *axis == self.lane_axis { tiles } else { source[*axis] })
+            .collect();
+        let rows: usize = extents.iter().product();
+        let mut bytes = vec![0u8; rows * self.width * size];
+        let mut coordinates = vec![0usize; extents.len()];
+        for row in 0..rows {
+            let (mut from, mut first) = (0, 0);
+            for (axis, coordinate) in self.order.iter().zip(&coordinates) {
+                if *axis == self.lane_axis {
+                    first = coordinate * self.width;
+                } else {
+                    from += coordinate * strides[*axis];
+                }
+            }
+            let to = row * self.width * size;
+            for lane in 0..self.width.min(lanes - first.min(lanes)) {
+                let source_at = from + (first + lane) * strides[self.lane_axis];
+                bytes[to + lane * size..to + (lane + 1) * size]
+                    .copy_from_slice(&data.bytes()[source_at..source_at + size]);
+            }
+            for axis in (0..extents.len()).rev() {
+                coordinates[axis] += 1;
+                if coordinates[axis] < extents[axis] {
+                    break;
+                }
+                coordinates[axis] = 0;
+            }
+        }
+        let shape: Vec<usize> = extents.into_iter().chain([self.width]).collect();
+        Data::new(data.dtype(), &shape, Bytes::from(bytes))
+    }
+}
+
+/// A register tile: rows by vectors of lanes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tile {
+    /// Rows.
+    pub rows: i64,
+    /// Lanes, a multiple of 1, 2, 4, ... or of the native vector.
+    pub lanes: i64,
+}
+
+impl Tile {
+    /// The tile with the least modelled time for `rows` x `columns` results with vectors of `native` lanes.
+    ///
+    /// The model counts, for a step of the summed axis, multiply-adds at two a cycle, loads at two a cycle (one for each
+    /// vector of lanes and for each broadcast row), and four cycles that a dependent multiply-add takes.
+    pub fn choose(rows: Option<i64>, columns: Option<i64>, native: i64, tuning: &Tuning) -> Tile {
+        let registers = i64::from(tuning.vector_registers);
+        let vectors = columns.map_or(2, |columns| (columns + native - 1) / native).max(1);
+        let mut best = (f64::INFINITY, Tile { rows: 1, lanes: native });
+        for across in 1..=vectors.min(4) {
+            let room = ((registers - 2 - across) / across).max(1);
+            for down in 1..=rows.unwrap_or(room).clamp(1, room) {
+                let work = (down * across) as f64 / 2.0;
+                let step = work.max((down + across) as f64 / 2.0).max(4.0) + 0.5;
+                let tiles_down = rows.map_or(1.0 / down as f64, |rows| ((rows + down - 1) / down) as f64);
+                let tiles_across = ((vectors + across - 1) / across) as f64;
+                let time = step * tiles_down * tiles_across;
+                if time < best.0 {
+                    best = (time, Tile { rows: down, lanes: across * native });
+                }
+            }
+        }
+        let mut tile = best.1;
+        // Few columns: no wider than the power of two that holds them.
+        if let Some(columns) = columns
+            && columns < native
+        {
+            tile.lanes = (columns.max(1) as u64).next_power_of_two() as i64;
+        }
+        tile
+    }
+}
+
+/// Sum of products in the accumulator's type.
+pub fn multiply_add(accumulator: DType, a: Expr, b: Expr, sum: Expr) -> Expr {
+    if matches!(accumulator, DType::F32 | DType::F64) {
+        Expr::Fma(Box::new(a), Box::new(b), Box::new(sum))
+    } else {
+        Expr::call(Function::Add, vec![sum, Expr::call(Function::Mul, vec![a, b])])
+    }
+}
+
+/// The nest of a tiled summation, as its builder hands it to [`schedule`].
+pub struct Nest {
+    /// Counters of the loops outside the tile, outermost first.
+    pub outer: Vec<Var>,
+    /// Counter of the row loop, just inside, if there is one.
+    pub row: Option<Var>,
+    /// Counter of the lane loop, innermost of the result's loops.
+    pub lane: Var,
+    /// The accumulator.
+    pub accumulator: BufferId,
+    /// Extent of the row loop where known.
+    pub rows: Option<i64>,
+    /// Where the loop over tiles of lanes goes.
+    pub lanes_at: LanesAt,
+}
+
+/// Position of the loop over tiles of lanes: the further out, the fewer times the vector operand is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LanesAt {
+    /// Inside the tiles of rows: the rows are read once.
+    InsideRows,
+    /// Just outside the tiles of rows.
+    OutsideRows,
+    /// Outside all but the first loop.
+    Outermost,
+}
+
+/// Tiles, vectorizes and parallelizes the nest that is the kernel's body.
+pub fn schedule(lowering: &mut Lowering, nest: Nest, tile: Tile) -> Result<(), LowerError> {
+    let kernel = &mut lowering.kernel;
+    let (lane_tile, lane) = kernel.split(nest.lane, tile.lanes, Tail::Predicate)?;
+    kernel.vectorize(lane)?;
+    let mut loops = nest.outer.clone();
+    match nest.row {
+        Some(row) => {
+            kernel.interchange(row)?;
+            let (row_tile, full_rows) = match nest.rows {
+                Some(rows) if rows >= tile.rows => kernel.split(row, tile.rows, Tail::Shift)?,
+                _ => kernel.split_or_rest(row, tile.rows)?,
+            };
+            kernel.unroll(full_rows)?;
+            kernel.stage(lane, nest.accumulator)?;
+            kernel.stage(full_rows, nest.accumulator)?;
+            match nest.lanes_at {
+                LanesAt::InsideRows => {
+                    kernel.interchange(lane_tile)?;
+                    loops.extend([row_tile, lane_tile]);
+                }
+                LanesAt::OutsideRows => loops.extend([lane_tile, row_tile]),
+                LanesAt::Outermost => {
+                    for outer in nest.outer[1..].iter().rev() {
+                        kernel.interchange(*outer)?;
+                    }
+                    loops.insert(1.min(loops.len()), lane_tile);
+                    loops.push(row_tile);
+                }
+            }
+        }
+        None => {
+            kernel.stage(lane, nest.accumulator)?;
+            loops.push(lane_tile);
+        }
+    }
+    let mut task = loops[0];
+    for _ in 1..loops.len() {
+        task = kernel.fuse(task)?;
+    }
+    kernel.parallel(task)?;
+    Ok(())
+}
+
+/// Lowers a contraction; see the module documentation.
+pub fn contract(
+    lowering: &mut Lowering,
+    spec: &ContractionSpec,
+    accumulator: DType,
+    epilogue: &ScalarExpr,
+) -> Result<(), LowerError> {
+    let result = lowering.results[0].clone();
+    let lane_label = spec.out.last().copied();
+    let right_has_lanes = match lane_label {
+        Some(label) => {
+            spec.rhs.contains(&label) && (!spec.lhs.contains(&label) || spec.role(label) == Role::Batch)
+        }
+        None => true,
+    };
+    let (vector_operand, vector_labels) = if right_has_lanes { (1, &spec.rhs) } else { (0, &spec.lhs) };
+    let (other_operand, other_labels) = if right_has_lanes { (0, &spec.lhs) } else { (1, &spec.rhs) };
+    let extent_of = |lowering: &Lowering, label: u8| -> Dim {
+        let find = |labels: &[u8], operand: usize| {
+            labels
+                .iter()
+                .position(|known| *known == label)
+                .map(|axis| lowering.operands[operand].shape[axis].clone())
+        };
+        let (a, b) = (find(&spec.lhs, 0), find(&spec.rhs, 1));
+        match (a, b) {
+            (Some(a), Some(b)) => {
+                if a.as_const().is_some() {
+                    a
+                } else {
+                    b
+                }
+            }
+            (a, b) => a.or(b).unwrap_or(Dim::Const(1)),
+        }
+    };
+
+    let lanes_known = lane_label.and_then(|label| extent_of(lowering, label).as_const());
+    // The row axis: the last result axis that the vector operand does not have.
+    let row_label = spec.out[..spec.out.len().saturating_sub(1)]
+        .iter()
+        .rev()
+        .copied()
+        .find(|label| !vector_labels.contains(label) && !extent_of(lowering, *label).is(1));
+    let rows_known = row_label.map_or(Some(1), |label| extent_of(lowering, label).as_const());
+    let native = i64::from(lowering.tuning.lanes(accumulator));
+    let tile = Tile::choose(rows_known, lanes_known, native, lowering.tuning);
+
+    // Where the vector operand's lanes are not consecutive, rearrange it: at compile time if it is known then.
+    let mut vector_source = Argument::Operand(vector_operand);
+    let mut layout = None;
+    let lane_axis = lane_label.and_then(|label| vector_labels.iter().position(|known| *known == label));
+    if let Some(lane_axis) = lane_axis {
+        let source = lowering.operands[vector_operand].clone();
+        if lowering.constant[vector_operand] && source.static_shape().is_some() && !source.dtype().is_packed()
+        {
+            let mut order: Vec<usize> = label_axes(&spec.out[..spec.out.len() - 1], vector_labels);
+            order.push(lane_axis);
+            order.extend(label_axes(&summed_labels(spec), vector_labels));
+            let packed = PackedLayout { order, lane_axis, width: tile.lanes as usize };
+            let ty = TensorType::new(source.dtype(), packed.shape(&source.shape));
+            vector_source = lowering.packed(Packing {
+                operand: vector_operand,
+                source: source.shape.clone(),
+                layout: packed.clone(),
+                packed: ty,
+            });
+            layout = Some(packed);
+        } else if lane_axis + 1 != source.rank() {
+            let mut perm: Vec<usize> = (0..source.rank()).filter(|axis| *axis != lane_axis).collect();
+            perm.push(lane_axis);
+            let shape: Vec<Dim> = perm.iter().map(|axis| source.shape[*axis].clone()).collect();
+            vector_source = lowering.temporary(TensorType::new(source.dtype(), shape));
+            super::movement::transpose_into(
+                lowering,
+                Argument::Operand(vector_operand),
+                vector_source,
+                &perm,
+            )?;
+            let moved: Vec<u8> = perm.iter().map(|axis| vector_labels[*axis]).collect();
+            return build(
+                lowering,
+                spec,
+                accumulator,
+                epilogue,
+                &result,
+                Plan {
+                    vector_source,
+                    vector_labels: moved,
+                    other_operand,
+                    other_labels: other_labels.clone(),
+                    layout: None,
+                    row_label,
+                    rows_known,
+                    tile,
+                },
+            );
+        }
+    }
+    build(
+        lowering,
+        spec,
+        accumulator,
+        epilogue,
+        &result,
+        Plan {
+            vector_source,
+            vector_labels: vector_labels.clone(),
+            other_operand,
+            other_labels: other_labels.clone(),
+            layout,
+            row_label,
+            rows_known,
+            tile,
+        },
+    )
+}
+
+struct Plan {
+    vector_source: Argument,
+    vector_labels: Vec<u8>,
+    other_operand: usize,
+    other_labels: Vec<u8>,
+    layout: Option<PackedLayout>,
+    row_label: Option<u8>,
+    rows_known: Option<i64>,
+    tile: Tile,
+}
+
+fn summed_labels(spec: &ContractionSpec) -> Vec<u8> {
+    spec.labels().into_iter().filter(|label| spec.role(*label) == Role::Summed).collect()
+}
+
+/// Axes of `labels` within an operand, in the order of `labels`.
+fn label_axes(labels: &[u8], operand: &[u8]) -> Vec<usize> {
+    labels.iter().filter_map(|label| operand.iter().position(|known| known == label)).collect()
+}
+
+fn build(
+    lowering: &mut Lowering,
+    spec: &ContractionSpec,
+    accumulator: DType,
+    epilogue: &ScalarExpr,
+    result: &TensorType,
+    plan: Plan,
+) -> Result<(), LowerError> {
+    // Loop order: the result's labels, with the row label moved next to the lane label.
+    let mut order: Vec<u8> = spec.out.clone();
+    let lane_label = order.pop();
+    if let Some(row) = plan.row_label {
+        order.retain(|label| *label != row);
+    }
+    let counter_of =
+        |lowering: &mut Lowering, label: u8| lowering.kernel.counter(&(label as char).to_string());
+    let outer: Vec<(u8, Var)> = order.iter().map(|label| (*label, counter_of(lowering, *label))).collect();
+    let row = plan.row_label.map(|label| (label, counter_of(lowering, label)));
+    let lane = (lane_label.unwrap_or(b'?'), lowering.kernel.counter("lane"));
+    let summed: Vec<(u8, Var)> =
+        summed_labels(spec).into_iter().map(|label| (label, counter_of(lowering, label))).collect();
+    let position = |label: u8| -> Expr {
+        outer
+            .iter()
+            .chain(row.iter())
+            .chain([&lane])
+            .chain(&summed)
+            .find(|(known, _)| *known == label)
+            .map_or(Expr::index(0), |(_, var)| Expr::Var(*var))
+    };
+    let extent = |lowering: &mut Lowering, label: u8| -> Expr {
+        let find = |labels: &[u8], operand: usize| {
+            labels
+                .iter()
+                .position(|known| *known == label)
+                .map(|axis| lowering.operands[operand].shape[axis].clone())
+        };
+        let dim = match (find(&spec.lhs, 0), find(&spec.rhs, 1)) {
+            (Some(a), Some(b)) => {
+                if a.as_const().is_some() {
+                    a
+                } else {
+                    b
+                }
+            }
+            (a, b) => a.or(b).unwrap_or(Dim::Const(1)),
+        };
+        lowering.dim(&dim)
+    };
+
+    let zero = Expr::index(0);
+    let sum = lowering.kernel.buffer("sum", accumulator, Space::Register, Expr::index(1), Access::ReadWrite);
+    let coordinates = |labels: &[u8]| labels.iter().map(|label| position(*label)).collect::<Vec<_>>();
+    let vector_coordinates = match &plan.layout {
+        Some(layout) => layout.coordinates(&coordinates(&plan.vector_labels)),
+        None => coordinates(&plan.vector_labels),
+    };
+    let element = |lowering: &mut Lowering, argument: Argument, at: &[Expr]| {
+        let dtype = lowering.type_of(argument).dtype();
+        lowering.load(argument, at).cast(dtype, accumulator)
+    };
+    let a = element(lowering, Argument::Operand(plan.other_operand), &coordinates(&plan.other_labels));
+    let b = element(lowering, plan.vector_source, &vector_coordinates);
+    let update = multiply_add(accumulator, a, b, Expr::load(sum, zero.clone()));
+    let mut reduction = vec![Stmt::Store { buffer: sum, index: zero.clone(), value: update, valid: None }];
+    for (label, var) in summed.iter().rev() {
+        let extent = extent(lowering, *label);
+        reduction = vec![Stmt::For { var: *var, extent, kind: LoopKind::Serial, body: reduction }];
+    }
+    let out = coordinates(&spec.out);
+    let mut inputs = vec![Expr::load(sum, zero.clone())];
+    for operand in 2..lowering.operands.len() {
+        inputs.push(lowering.load_broadcast(Argument::Operand(operand), &out));
+    }
+    let start = Expr::constant(accumulator, 0.0);
+    let mut body = vec![Stmt::Store { buffer: sum, index: zero, value: start, valid: None }];
+    body.extend(reduction);
+    let (stmts, value) = lowering.scalar(epilogue, &inputs);
+    body.extend(stmts);
+    body.push(lowering.store(Argument::Result(0), &out, value));
+    let lane_extent = lane_label.map_or(Expr::index(1), |label| extent(lowering, label));
+    let mut nest = vec![Stmt::For { var: lane.1, extent: lane_extent, kind: LoopKind::Serial, body }];
+    for (label, var) in outer.iter().chain(row.iter()).rev() {
+        let extent = extent(lowering, *label);
+        nest = vec![Stmt::For { var: *var, extent, kind: LoopKind::Serial, body: nest }];
+    }
+    lowering.kernel.body = nest;
+
+    // A vector operand that overflows half the second-level cache is read once for all rows, the rows again and again.
+    let vector_bytes = lowering
+        .type_of(plan.vector_source)
+        .static_shape()
+        .map(|shape| shape.iter().product::<usize>() as u64 * result.dtype().size() as u64);
+    let schedule_nest = Nest {
+        outer: outer.iter().map(|(_, var)| *var).collect(),
+        row: row.map(|(_, var)| var),
+        lane: lane.1,
+        accumulator: sum,
+        rows: plan.rows_known,
+        lanes_at: match vector_bytes {
+            Some(bytes) if bytes <= lowering.tuning.l2_bytes / 2 => LanesAt::InsideRows,
+            _ => LanesAt::OutsideRows,
+        },
+    };
+    schedule(lowering, schedule_nest, plan.tile)?;
+    let body = std::mem::take(&mut lowering.kernel.body);
+    lowering.launch(body, false);
+    Ok(())
+}

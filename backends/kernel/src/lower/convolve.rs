@@ -1,0 +1,577 @@
+//! Convolutions: register-tiled over output channels and positions of the last spatial axis (channels last), depthwise,
+//! transposed, and a plain nest for channels first.
+
+use tcc_ir::contraction::ContractionSpec;
+use tcc_ir::dim::Dim;
+use tcc_ir::dtype::DType;
+use tcc_ir::operator::Operator;
+use tcc_ir::scalar::ScalarExpr;
+use tcc_ir::types::TensorType;
+use tcc_ir::words::{Layout, PadKind};
+
+use super::contract::{LanesAt, Nest, PackedLayout, Packing, Tile, multiply_add, schedule};
+use super::{Argument, LowerError, Lowering};
+use crate::ir::{Access, Expr, LoopKind, Space, Stmt, Var};
+
+/// Attributes of a convolution with its operands' roles.
+struct Geometry {
+    layout: Layout,
+    groups: usize,
+    strides: Vec<i64>,
+    dilations: Vec<i64>,
+    /// Low padding of each spatial axis.
+    low: Vec<i64>,
+    high: Vec<i64>,
+    accumulator: DType,
+    epilogue: ScalarExpr,
+    spatial: usize,
+}
+
+impl Geometry {
+    fn of(lowering: &Lowering, operator: &Operator) -> Result<Geometry, LowerError> {
+        let (Operator::Convolve { layout, groups, strides, dilations, pads, accumulator, epilogue }
+        | Operator::ConvolveTranspose {
+            layout,
+            groups,
+            strides,
+            dilations,
+            pads,
+            accumulator,
+            epilogue,
+            ..
+        }) = operator
+        else {
+            return Err(lowering.malformed("not a convolution"));
+        };
+        let spatial = strides.len();
+        Ok(Geometry {
+            layout: *layout,
+            groups: *groups,
+            strides: strides.iter().map(|value| *value as i64).collect(),
+            dilations: dilations.iter().map(|value| *value as i64).collect(),
+            low: pads[..spatial].to_vec(),
+            high: pads[spatial..].to_vec(),
+            accumulator: *accumulator,
+            epilogue: epilogue.clone(),
+            spatial,
+        })
+    }
+
+    /// Coordinates of an image-like tensor.
+    fn image(&self, batch: Expr, channel: Expr, spatial: Vec<Expr>) -> Vec<Expr> {
+        match self.layout {
+            Layout::ChannelsFirst => [vec![batch, channel], spatial].concat(),
+            Layout::ChannelsLast => [vec![batch], spatial, vec![channel]].concat(),
+        }
+    }
+
+    /// Coordinates of a filter: `outer` is the axis that stands first in channels-first order.
+    fn filter(&self, outer: Expr, inner: Expr, spatial: Vec<Expr>) -> Vec<Expr> {
+        match self.layout {
+            Layout::ChannelsFirst => [vec![outer, inner], spatial].concat(),
+            Layout::ChannelsLast => [spatial, vec![inner, outer]].concat(),
+        }
+    }
+
+    fn channels(&self, ty: &TensorType) -> Dim {
+        match self.layout {
+            Layout::ChannelsFirst => ty.shape[1].clone(),
+            Layout::ChannelsLast => ty.shape[ty.rank() - 1].clone(),
+        }
+    }
+
+    fn extents(&self, ty: &TensorType) -> Vec<Dim> {
+        match self.layout {
+            Layout::ChannelsFirst => ty.shape[2..].to_vec(),
+            Layout::ChannelsLast => ty.shape[1..ty.rank() - 1].to_vec(),
+        }
+    }
+
+    fn filter_extents(&self, ty: &TensorType) -> Vec<Dim> {
+        match self.layout {
+            Layout::ChannelsFirst => ty.shape[2..].to_vec(),
+            Layout::ChannelsLast => ty.shape[..ty.rank() - 2].to_vec(),
+        }
+    }
+
+    fn is_depthwise(&self, lowering: &Lowering) -> bool {
+        self.groups > 1
+            && self.channels(&lowering.operands[0]).is(self.groups as i64)
+            && self.channels(&lowering.results[0]).is(self.groups as i64)
+    }
+}
+
+/// Lowers a convolution.
+pub fn convolve(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerError> {
+    let geometry = Geometry::of(lowering, operator)?;
+    if let Some((operands, result)) = as_matrices(lowering, &geometry) {
+        // A pointwise convolution is a matrix multiplication over all positions at once.
+        let contraction = Operator::Contract {
+            spec: ContractionSpec::matmul(0),
+            accumulator: geometry.accumulator,
+            epilogue: geometry.epilogue.clone(),
+        };
+        return lowering.delegate(&contraction, &operands, &[result]);
+    }
+    match geometry.layout {
+        Layout::ChannelsLast if geometry.is_depthwise(lowering) => depthwise(lowering, &geometry),
+        Layout::ChannelsLast => tiled(lowering, &geometry),
+        Layout::ChannelsFirst => plain(lowering, &geometry),
+    }
+}
+
+/// Operand and result types of a pointwise channels-last convolution seen as a matrix multiplication; `None` where it is
+/// not one or an epilogue operand does not follow.
+fn as_matrices(lowering: &Lowering, geometry: &Geometry) -> Option<(Vec<TensorType>, TensorType)> {
+    let pointwise = geometry.layout == Layout::ChannelsLast
+        && geometry.groups == 1
+        && geometry.strides.iter().all(|stride| *stride == 1)
+        && geometry.low.iter().chain(&geometry.high).all(|pad| *pad == 0)
+        && geometry.filter_extents(&lowering.operands[1]).iter().all(|tap| tap.is(1));
+    if !pointwise {
+        return None;
+    }
+    let matrix = |ty: &TensorType, leading: usize| {
+        let rows = Dim::product(&ty.shape[..leading]);
+        TensorType::new(ty.dtype(), [vec![rows], ty.shape[leading..].to_vec()].concat())
+    };
+    let result = &lowering.results[0];
+    let positions = result.rank() - 1;
+    let filter = &lowering.operands[1];
+    let filter = TensorType::new(filter.dtype(), filter.shape[geometry.spatial..].to_vec());
+    let mut operands = vec![matrix(&lowering.operands[0], positions), filter];
+    for rest in &lowering.operands[2..] {
+        if rest.shape == result.shape {
+            operands.push(matrix(rest, positions));
+        } else if rest.shape.iter().rev().skip(1).all(|dim| dim.is(1)) {
+            let last = rest.shape.last().cloned().into_iter().collect();
+            operands.push(TensorType::new(rest.dtype(), last));
+        } else {
+            return None;
+        }
+    }
+    Some((operands, matrix(result, positions)))
+}
+
+/// The range of filter positions that read inside the input, for an output position: first position and count.
+fn inside(position: Expr, stride: i64, dilation: i64, low: i64, input: Expr, taps: Expr) -> (Expr, Expr) {
+    // The window starts at position * stride - low.
+    let start = position.times(Expr::index(stride)).minus(Expr::index(low));
+    let step = Expr::index(dilation);
+    let first = Expr::index(0).minus(start.clone()).at_least(Expr::index(0)).over_up(step.clone());
+    let end = input.minus(start).at_least(Expr::index(0)).over_up(step).at_most(taps);
+    (first.clone(), end.minus(first).at_least(Expr::index(0)))
+}
+
+/// Channels-last convolution with a register tile of output positions by output channels.
+fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError> {
+    let spatial = geometry.spatial;
+    let (input, filter, result) =
+        (lowering.operands[0].clone(), lowering.operands[1].clone(), lowering.results[0].clone());
+    // Padding is written out once, so that the inner loops have no conditions.
+    let source = if geometry.low.iter().chain(&geometry.high).any(|pad| *pad != 0) {
+        let mut shape = input.shape.clone();
+        let mut low = vec![Dim::Const(0); input.rank()];
+        for axis in 0..spatial {
+            shape[axis + 1] = shape[axis + 1].clone() + Dim::Const(geometry.low[axis] + geometry.high[axis]);
+            low[axis + 1] = Dim::Const(geometry.low[axis]);
+        }
+        let padded = lowering.temporary(TensorType::new(input.dtype(), shape));
+        let zero = Expr::constant(input.dtype(), 0.0);
+        super::movement::pad_into(lowering, Argument::Operand(0), padded, PadKind::Constant, zero, &low)?;
+        padded
+    } else {
+        Argument::Operand(0)
+    };
+
+    let groups = geometry.groups as i64;
+    let out_channels = geometry.channels(&result).floor_div(&Dim::Const(groups));
+    let in_channels = filter.shape[spatial].clone();
+    let lane_rank = spatial + 1;
+    let out_extents = geometry.extents(&result);
+    let rows_known = out_extents[spatial - 1].as_const();
+    let native = i64::from(lowering.tuning.lanes(geometry.accumulator));
+    let tile = Tile::choose(rows_known, out_channels.as_const(), native, lowering.tuning);
+
+    // Packed: [group?, channel tile, taps..., in, lanes]; without groups the group axis is absent.
+    let packs = lowering.constant[1]
+        && filter.static_shape().is_some()
+        && !filter.dtype().is_packed()
+        && (groups == 1 || out_channels.as_const().is_some_and(|lanes| lanes % tile.lanes == 0));
+    let (weights, layout) = if packs {
+        let mut order = vec![lane_rank];
+        order.extend(0..lane_rank);
+        let layout = PackedLayout { order, lane_axis: lane_rank, width: tile.lanes as usize };
+        let packed = TensorType::new(filter.dtype(), layout.shape(&filter.shape));
+        (
+            lowering.packed(Packing {
+                operand: 1,
+                source: filter.shape.clone(),
+                layout: layout.clone(),
+                packed,
+            }),
+            Some(layout),
+        )
+    } else {
+        (Argument::Operand(1), None)
+    };
+
+    let counter = |lowering: &mut Lowering, name: &str| lowering.kernel.counter(name);
+    let batch = counter(lowering, "n");
+    let positions: Vec<Var> = (0..spatial).map(|axis| counter(lowering, &format!("o{axis}"))).collect();
+    let group = counter(lowering, "g");
+    let lane = counter(lowering, "lane");
+    let taps: Vec<Var> = (0..spatial).map(|axis| counter(lowering, &format!("k{axis}"))).collect();
+    let channel = counter(lowering, "c");
+
+    let read_at: Vec<Expr> = (0..spatial)
+        .map(|axis| {
+            let moved = Expr::Var(positions[axis]).times(Expr::index(geometry.strides[axis]));
+            moved.plus(Expr::Var(taps[axis]).times(Expr::index(geometry.dilations[axis])))
+        })
+        .collect();
+    let (group_extent, out_extent) = (Expr::index(groups), lowering.dim(&out_channels));
+    let in_extent = lowering.dim(&in_channels);
+    let in_channel = if groups == 1 {
+        Expr::Var(channel)
+    } else {
+        Expr::Var(group).times(in_extent.clone()).plus(Expr::Var(channel))
+    };
+    let out_channel = if groups == 1 {
+        Expr::Var(lane)
+    } else {
+        Expr::Var(group).times(out_extent.clone()).plus(Expr::Var(lane))
+    };
+    let zero = Expr::index(0);
+    let accumulator = geometry.accumulator;
+    let sum = lowering.kernel.buffer("sum", accumulator, Space::Register, Expr::index(1), Access::ReadWrite);
+    let a = lowering.load(source, &geometry.image(Expr::Var(batch), in_channel, read_at));
+    let filter_at = geometry.filter(
+        out_channel.clone(),
+        Expr::Var(channel),
+        taps.iter().map(|var| Expr::Var(*var)).collect(),
+    );
+    let filter_at = layout.as_ref().map_or(filter_at.clone(), |layout| layout.coordinates(&filter_at));
+    let b = lowering.load(weights, &filter_at);
+    let (a, b) = (a.cast(input.dtype(), accumulator), b.cast(filter.dtype(), accumulator));
+    let update = multiply_add(accumulator, a, b, Expr::load(sum, zero.clone()));
+    let mut reduction = vec![Stmt::Store { buffer: sum, index: zero.clone(), value: update, valid: None }];
+    reduction = vec![Stmt::For { var: channel, extent: in_extent, kind: LoopKind::Serial, body: reduction }];
+    for (tap, extent) in taps.iter().zip(&filter.shape[..spatial]).rev() {
+        let extent = lowering.dim(extent);
+        reduction = vec![Stmt::For { var: *tap, extent, kind: LoopKind::Serial, body: reduction }];
+    }
+    let at =
+        geometry.image(Expr::Var(batch), out_channel, positions.iter().map(|var| Expr::Var(*var)).collect());
+    let start = Expr::constant(accumulator, 0.0);
+    let mut body = vec![Stmt::Store { buffer: sum, index: zero.clone(), value: start, valid: None }];
+    body.extend(reduction);
+    body.extend(finish(lowering, &geometry.epilogue, Expr::load(sum, zero), &at));
+    let mut nest = vec![Stmt::For { var: lane, extent: out_extent, kind: LoopKind::Serial, body }];
+    let row = positions[spatial - 1];
+    let row_extent = lowering.dim(&out_extents[spatial - 1]);
+    nest = vec![Stmt::For { var: row, extent: row_extent, kind: LoopKind::Serial, body: nest }];
+    let mut outer = vec![];
+    if groups > 1 {
+        nest = vec![Stmt::For { var: group, extent: group_extent, kind: LoopKind::Serial, body: nest }];
+        outer.insert(0, group);
+    }
+    for axis in (0..spatial - 1).rev() {
+        let extent = lowering.dim(&out_extents[axis]);
+        nest = vec![Stmt::For { var: positions[axis], extent, kind: LoopKind::Serial, body: nest }];
+        outer.insert(0, positions[axis]);
+    }
+    let batch_extent = lowering.dim(&input.shape[0]);
+    lowering.kernel.body =
+        vec![Stmt::For { var: batch, extent: batch_extent, kind: LoopKind::Serial, body: nest }];
+    outer.insert(0, batch);
+    let bytes = filter
+        .static_shape()
+        .map(|shape| shape.iter().product::<usize>() as u64 * filter.dtype().size() as u64);
+    let large = bytes.is_some_and(|bytes| bytes > lowering.tuning.l2_bytes / 2);
+    let lanes_at = if large { LanesAt::Outermost } else { LanesAt::OutsideRows };
+    let plan = Nest { outer, row: Some(row), lane, accumulator: sum, rows: rows_known, lanes_at };
+    schedule(lowering, plan, tile)?;
+    let body = std::mem::take(&mut lowering.kernel.body);
+    lowering.launch(body, false);
+    Ok(())
+}
+
+/// Epilogue and store of a convolution result at output coordinates.
+fn finish(lowering: &mut Lowering, epilogue: &ScalarExpr, sum: Expr, at: &[Expr]) -> Vec<Stmt> {
+    let mut inputs = vec![sum];
+    for operand in 2..lowering.operands.len() {
+        inputs.push(lowering.load_broadcast(Argument::Operand(operand), at));
+    }
+    let (mut stmts, value) = lowering.scalar(epilogue, &inputs);
+    stmts.push(lowering.store(Argument::Result(0), at, value));
+    stmts
+}
+
+/// Output positions whose sums a depthwise tile keeps in registers.
+const DEPTHWISE_ROWS: i64 = 4;
+
+/// Channels-last depthwise convolution: vectors of channels, a few neighbouring positions at a time where all taps are
+/// inside, single positions with bounded taps at the borders.
+fn depthwise(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError> {
+    let spatial = geometry.spatial;
+    let result = lowering.results[0].clone();
+    let filter = lowering.operands[1].clone();
+    let taps = geometry.filter_extents(&filter);
+    let last = spatial - 1;
+    let out_extents = geometry.extents(&result);
+    let mut outer_shape = vec![result.shape[0].clone()];
+    outer_shape.extend_from_slice(&out_extents[..last]);
+    let tasks = Dim::product(&outer_shape);
+    let tasks = lowering.dim(&tasks);
+    let lanes = lowering.tuning.lanes(geometry.accumulator);
+    let channels = lowering.dim(&geometry.channels(&result));
+    let width = lowering.dim(&out_extents[last]);
+    let input_width = lowering.dim(&geometry.extents(&lowering.operands[0].clone())[last]);
+    let (stride, dilation, low) = (geometry.strides[last], geometry.dilations[last], geometry.low[last]);
+    // Positions from `left` up to `right` read inside the input with every tap of the last axis.
+    let reach = lowering.dim(&taps[last]).minus(Expr::index(1)).times(Expr::index(dilation));
+    let left = Expr::index(low.max(0)).over_up(Expr::index(stride)).at_most(width.clone());
+    let room = input_width.plus(Expr::index(low)).minus(reach).at_least(Expr::index(0));
+    let right = room.over_up(Expr::index(stride)).at_most(width.clone()).at_least(left.clone());
+    let body = lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
+        let outer = this.decode(task, &outer_shape);
+        let tiles = right.clone().minus(left.clone()).over(Expr::index(DEPTHWISE_ROWS));
+        let tiled_end = left.clone().plus(tiles.clone().times(Expr::index(DEPTHWISE_ROWS)));
+        let mut stmts = Vec::new();
+        let borders = [(Expr::index(0), left.clone()), (tiled_end, width.clone())];
+        let tiles_loop = this.for_loop("tile", tiles, LoopKind::Serial, |this, tile| {
+            let first = left.clone().plus(tile.times(Expr::index(DEPTHWISE_ROWS)));
+            this.vector_line(Expr::index(0), channels.clone(), lanes, &mut |this, channel| {
+                depthwise_tile(this, geometry, &taps, &outer, first.clone(), DEPTHWISE_ROWS, channel, false)
+            })
+        });
+        stmts.push(tiles_loop);
+        for (start, end) in borders {
+            stmts.push(this.for_loop(
+                "border",
+                end.minus(start.clone()),
+                LoopKind::Serial,
+                |this, offset| {
+                    let first = start.plus(offset);
+                    this.vector_line(Expr::index(0), channels.clone(), lanes, &mut |this, channel| {
+                        depthwise_tile(this, geometry, &taps, &outer, first.clone(), 1, channel, true)
+                    })
+                },
+            ));
+        }
+        stmts
+    });
+    lowering.launch(vec![body], false);
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments, reason = "a tile is where and how large")]
+fn depthwise_tile(
+    lowering: &mut Lowering,
+    geometry: &Geometry,
+    taps: &[Dim],
+    outer: &[Expr],
+    first: Expr,
+    rows: i64,
+    channel: Expr,
+    bounded: bool,
+) -> Vec<Stmt> {
+    let spatial = geometry.spatial;
+    let last = spatial - 1;
+    let accumulator = geometry.accumulator;
+    let (input, filter) = (lowering.operands[0].clone(), lowering.operands[1].clone());
+    let input_extents = geometry.extents(&input);
+    let (mut stmts, mut sums) = (Vec::new(), Vec::new());
+    for row in 0..rows {
+        let (sum, stmt) = lowering.assign(&format!("sum{row}"), Expr::constant(accumulator, 0.0));
+        stmts.push(stmt);
+        sums.push(sum);
+    }
+    let counters: Vec<Var> = (0..spatial).map(|axis| lowering.kernel.counter(&format!("k{axis}"))).collect();
+    let mut extents = Vec::new();
+    let mut positions = Vec::new();
+    for axis in 0..spatial {
+        let count = lowering.dim(&taps[axis]);
+        let at = if axis == last { first.clone() } else { outer[axis + 1].clone() };
+        if axis == last && !bounded {
+            extents.push(count);
+            positions.push(Expr::Var(counters[axis]));
+        } else {
+            let input_extent = lowering.dim(&input_extents[axis]);
+            let (stride, dilation) = (geometry.strides[axis], geometry.dilations[axis]);
+            let (from, inside) = inside(at, stride, dilation, geometry.low[axis], input_extent, count);
+            extents.push(inside);
+            positions.push(from.plus(Expr::Var(counters[axis])));
+        }
+    }
+    let weight = lowering
+        .load(Argument::Operand(1), &geometry.filter(channel.clone(), Expr::index(0), positions.clone()));
+    let (weight, weight_stmt) = lowering.assign("w", weight.cast(filter.dtype(), accumulator));
+    let mut body = vec![weight_stmt];
+    for (row, sum) in sums.iter().enumerate() {
+        let read_at = (0..spatial).map(|axis| {
+            let at = match axis == last {
+                true => first.clone().plus(Expr::index(row as i64)),
+                false => outer[axis + 1].clone(),
+            };
+            let start = at.times(Expr::index(geometry.strides[axis])).minus(Expr::index(geometry.low[axis]));
+            start.plus(positions[axis].clone().times(Expr::index(geometry.dilations[axis])))
+        });
+        let at = geometry.image(outer[0].clone(), channel.clone(), read_at.collect());
+        let x = lowering.load(Argument::Operand(0), &at).cast(input.dtype(), accumulator);
+        let value = multiply_add(accumulator, x, Expr::Var(weight), Expr::Var(*sum));
+        body.push(Stmt::Assign { var: *sum, value });
+    }
+    for axis in (0..spatial).rev() {
+        let small = extents[axis].as_index().is_some_and(|extent| extent <= 7);
+        let kind = if axis == last && small { LoopKind::Unroll } else { LoopKind::Serial };
+        body = vec![Stmt::For { var: counters[axis], extent: extents[axis].clone(), kind, body }];
+    }
+    stmts.extend(body);
+    for (row, sum) in sums.iter().enumerate() {
+        let mut positions: Vec<Expr> = outer[1..].to_vec();
+        positions.push(first.clone().plus(Expr::index(row as i64)));
+        let at = geometry.image(outer[0].clone(), channel.clone(), positions);
+        stmts.extend(finish(lowering, &geometry.epilogue, Expr::Var(*sum), &at));
+    }
+    stmts
+}
+
+/// One output element at a time, in any layout: the taps inside the input, then the channels of the group.
+fn plain(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError> {
+    let result = lowering.results[0].clone();
+    let (input, filter) = (lowering.operands[0].clone(), lowering.operands[1].clone());
+    let in_channels = match geometry.layout {
+        Layout::ChannelsFirst => filter.shape[1].clone(),
+        Layout::ChannelsLast => filter.shape[geometry.spatial].clone(),
+    };
+    let per_group = geometry.channels(&result).floor_div(&Dim::from(geometry.groups));
+    let taps = geometry.filter_extents(&filter);
+    let input_extents = geometry.extents(&input);
+    let stmts = lowering.parallel_rows(&result.shape, &mut |this, at| {
+        let (batch, out_channel, positions) = split_image(geometry, at);
+        let in_count = this.dim(&in_channels);
+        let per_group = this.dim(&per_group);
+        let group = out_channel.clone().over(per_group);
+        let (sum, first) = this.assign("sum", Expr::constant(geometry.accumulator, 0.0));
+        let counters: Vec<Var> =
+            (0..geometry.spatial).map(|axis| this.kernel.counter(&format!("k{axis}"))).collect();
+        let (mut reads, mut extents, mut filter_at) = (Vec::new(), Vec::new(), Vec::new());
+        for axis in 0..geometry.spatial {
+            let (stride, dilation, low) =
+                (geometry.strides[axis], geometry.dilations[axis], geometry.low[axis]);
+            let (count, extent) = (this.dim(&taps[axis]), this.dim(&input_extents[axis]));
+            let (from, inside) = inside(positions[axis].clone(), stride, dilation, low, extent, count);
+            let tap = from.plus(Expr::Var(counters[axis]));
+            let start = positions[axis].clone().times(Expr::index(stride)).minus(Expr::index(low));
+            reads.push(start.plus(tap.clone().times(Expr::index(dilation))));
+            filter_at.push(tap);
+            extents.push(inside);
+        }
+        let inner = this.for_loop("c", in_count.clone(), LoopKind::Serial, |this, channel| {
+            let in_channel = group.clone().times(in_count.clone()).plus(channel.clone());
+            let x =
+                this.load(Argument::Operand(0), &geometry.image(batch.clone(), in_channel, reads.clone()));
+            let w = this.load(
+                Argument::Operand(1),
+                &geometry.filter(out_channel.clone(), channel, filter_at.clone()),
+            );
+            let x = x.cast(input.dtype(), geometry.accumulator);
+            let w = w.cast(filter.dtype(), geometry.accumulator);
+            vec![Stmt::Assign { var: sum, value: multiply_add(geometry.accumulator, x, w, Expr::Var(sum)) }]
+        });
+        let mut body = vec![inner];
+        for axis in (0..geometry.spatial).rev() {
+            let extent = extents[axis].clone();
+            body = vec![Stmt::For { var: counters[axis], extent, kind: LoopKind::Serial, body }];
+        }
+        let mut stmts = vec![first];
+        stmts.extend(body);
+        stmts.extend(finish(this, &geometry.epilogue, Expr::Var(sum), at));
+        stmts
+    });
+    lowering.launch(stmts, false);
+    Ok(())
+}
+
+/// Batch, channel and spatial coordinates of an image-like tensor.
+fn split_image(geometry: &Geometry, at: &[Expr]) -> (Expr, Expr, Vec<Expr>) {
+    match geometry.layout {
+        Layout::ChannelsFirst => (at[0].clone(), at[1].clone(), at[2..].to_vec()),
+        Layout::ChannelsLast => (at[0].clone(), at[at.len() - 1].clone(), at[1..at.len() - 1].to_vec()),
+    }
+}
+
+/// Transposed convolution, gathering: each output element sums the taps whose input position is a whole number.
+pub fn convolve_transpose(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerError> {
+    let geometry = Geometry::of(lowering, operator)?;
+    let geometry = &geometry;
+    let result = lowering.results[0].clone();
+    let (input, filter) = (lowering.operands[0].clone(), lowering.operands[1].clone());
+    let groups = Dim::from(geometry.groups);
+    let in_per_group = geometry.channels(&input).floor_div(&groups);
+    let out_per_group = geometry.channels(&result).floor_div(&groups);
+    let taps = geometry.filter_extents(&filter);
+    let input_extents = geometry.extents(&input);
+    let vectors = geometry.layout == Layout::ChannelsLast && geometry.groups == 1;
+    let lanes = if vectors { lowering.tuning.lanes(geometry.accumulator) } else { 1 };
+    let stmts = lowering.parallel_nest(&result.shape, lanes, &mut |this, at| {
+        let (batch, out_channel, positions) = split_image(geometry, at);
+        let (in_count, out_count) = (this.dim(&in_per_group), this.dim(&out_per_group));
+        let (group, within) = match geometry.groups {
+            1 => (Expr::index(0), out_channel.clone()),
+            _ => (out_channel.clone().over(out_count.clone()), out_channel.clone().remainder(out_count)),
+        };
+        let (sum, first) = this.assign("sum", Expr::constant(geometry.accumulator, 0.0));
+        let counters: Vec<Var> =
+            (0..geometry.spatial).map(|axis| this.kernel.counter(&format!("k{axis}"))).collect();
+        let taps_at: Vec<Expr> = counters.iter().map(|var| Expr::Var(*var)).collect();
+        let (mut reads, mut conditions) = (Vec::new(), Vec::new());
+        for axis in 0..geometry.spatial {
+            let stride = Expr::index(geometry.strides[axis]);
+            let extent = this.dim(&input_extents[axis]);
+            // position = input * stride - low + tap * dilation
+            let reached = positions[axis].clone().plus(Expr::index(geometry.low[axis]));
+            let offset = reached.minus(taps_at[axis].clone().times(Expr::index(geometry.dilations[axis])));
+            let source = offset.clone().over(stride.clone());
+            conditions.push(Expr::index(0).less_equal(offset.clone()));
+            if geometry.strides[axis] > 1 {
+                let whole = Expr::call(
+                    tcc_ir::scalar::Function::Equal,
+                    vec![offset.remainder(stride), Expr::index(0)],
+                );
+                conditions.push(whole);
+            }
+            conditions.push(source.clone().less(extent));
+            reads.push(source);
+        }
+        let inner = this.for_loop("c", in_count.clone(), LoopKind::Serial, |this, channel| {
+            let in_channel = group.clone().times(in_count.clone()).plus(channel);
+            let x = this.load(
+                Argument::Operand(0),
+                &geometry.image(batch.clone(), in_channel.clone(), reads.clone()),
+            );
+            let w = this
+                .load(Argument::Operand(1), &geometry.filter(in_channel, within.clone(), taps_at.clone()));
+            let x = x.cast(input.dtype(), geometry.accumulator);
+            let w = w.cast(filter.dtype(), geometry.accumulator);
+            vec![Stmt::Assign { var: sum, value: multiply_add(geometry.accumulator, x, w, Expr::Var(sum)) }]
+        });
+        let condition = conditions.into_iter().reduce(Expr::both);
+        let mut body = match condition {
+            Some(condition) => vec![Stmt::If { condition, then: vec![inner], otherwise: vec![] }],
+            None => vec![inner],
+        };
+        for axis in (0..geometry.spatial).rev() {
+            let extent = this.dim(&taps[axis]);
+            body = vec![Stmt::For { var: counters[axis], extent, kind: LoopKind::Serial, body }];
+        }
+        let mut stmts = vec![first];
+        stmts.extend(body);
+        stmts.extend(finish(this, &geometry.epilogue, Expr::Var(sum), at));
+        stmts
+    });
+    lowering.launch(stmts, false);
+    Ok(())
+}

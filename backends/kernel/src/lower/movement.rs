@@ -1,0 +1,304 @@
+//! Data movement: broadcast, transpose, slice, concatenation, padding.
+
+use tcc_ir::dim::Dim;
+use tcc_ir::scalar::Function;
+use tcc_ir::words::PadKind;
+
+use super::{Argument, LowerError, Lowering};
+use crate::ir::{Expr, LoopKind, Stmt};
+
+/// A copy in row-major order.
+pub fn copy(lowering: &mut Lowering) -> Result<(), LowerError> {
+    let count = lowering.results[0].count();
+    let lanes = lowering.tuning.lanes(lowering.results[0].dtype());
+    let stmts = lowering.parallel_nest(&[count], lanes, &mut |this, at| {
+        let (from, to) = (this.buffer(Argument::Operand(0)), this.buffer(Argument::Result(0)));
+        vec![Stmt::Store {
+            buffer: to,
+            index: at[0].clone(),
+            value: Expr::load(from, at[0].clone()),
+            valid: None,
+        }]
+    });
+    lowering.launch(stmts, true);
+    Ok(())
+}
+
+/// Repeats along axes of extent 1 and new leading axes.
+pub fn broadcast(lowering: &mut Lowering) -> Result<(), LowerError> {
+    super::pointwise::map(lowering, &tcc_ir::scalar::ScalarExpr::identity())?;
+    Ok(())
+}
+
+/// Permutes axes.
+pub fn transpose(lowering: &mut Lowering, perm: &[usize]) -> Result<(), LowerError> {
+    transpose_into(lowering, Argument::Operand(0), Argument::Result(0), perm)
+}
+
+/// Side of the square block in which a transposition with another innermost axis reads and writes.
+const TRANSPOSE_BLOCK: i64 = 16;
+
+/// Launches a kernel that writes `from` with permuted axes into `to`.
+pub fn transpose_into(
+    lowering: &mut Lowering,
+    from: Argument,
+    to: Argument,
+    perm: &[usize],
+) -> Result<(), LowerError> {
+    let source = lowering.type_of(from);
+    // Axes that stay neighbours move as one.
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for axis in perm.iter().copied().filter(|axis| !source.shape[*axis].is(1)) {
+        match groups.last_mut() {
+            Some(group) if contiguous(&source.shape, group[group.len() - 1], axis) => group.push(axis),
+            _ => groups.push(vec![axis]),
+        }
+    }
+    let mut by_source: Vec<usize> = (0..groups.len()).collect();
+    by_source.sort_by_key(|group| groups[*group][0]);
+    let extents: Vec<Dim> =
+        groups.iter().map(|group| Dim::product(group.iter().map(|axis| &source.shape[*axis]))).collect();
+    let source_extents: Vec<Dim> = by_source.iter().map(|group| extents[*group].clone()).collect();
+    let lanes = lowering.tuning.lanes(source.dtype());
+    let last = groups.len().saturating_sub(1);
+    let inner_moves = by_source.last().is_some_and(|group| *group != last);
+    let element = |this: &mut Lowering, at: &[Expr]| {
+        let own: Vec<Expr> = by_source.iter().map(|group| at[*group].clone()).collect();
+        let (read, write) = (this.buffer(from), this.buffer(to));
+        let (from_index, to_index) = (this.linear(&source_extents, &own), this.linear(&extents, at));
+        vec![Stmt::Store { buffer: write, index: to_index, value: Expr::load(read, from_index), valid: None }]
+    };
+    let stmts = if inner_moves {
+        blocked_transpose(lowering, &extents, by_source[last], element)
+    } else {
+        lowering.parallel_nest(&extents, lanes, &mut |this, at| {
+            element(this, if groups.is_empty() { &[] } else { at })
+        })
+    };
+    lowering.launch(stmts, false);
+    Ok(())
+}
+
+/// True where axis `b` follows axis `a` in the source but for axes of extent 1.
+fn contiguous(shape: &[Dim], a: usize, b: usize) -> bool {
+    b > a && shape[a + 1..b].iter().all(|dim| dim.is(1))
+}
+
+/// Visits the plane of the last result axis and `source_inner`, the source's innermost, in square blocks, so that each
+/// cache line of both sides is used while it is there.
+fn blocked_transpose(
+    lowering: &mut Lowering,
+    extents: &[Dim],
+    source_inner: usize,
+    element: impl Fn(&mut Lowering, &[Expr]) -> Vec<Stmt>,
+) -> Vec<Stmt> {
+    let last = extents.len() - 1;
+    let block = Expr::index(TRANSPOSE_BLOCK);
+    let outer: Vec<usize> = (0..last).filter(|axis| *axis != source_inner).collect();
+    let mut domain: Vec<Dim> = outer.iter().map(|axis| extents[*axis].clone()).collect();
+    domain.push(extents[source_inner].ceil_div(&Dim::Const(TRANSPOSE_BLOCK)));
+    let tasks = Dim::product(&domain);
+    let tasks = lowering.dim(&tasks);
+    let (rows, columns) = (lowering.dim(&extents[source_inner]), lowering.dim(&extents[last]));
+    vec![lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
+        let decoded = this.decode(task, &domain);
+        let row_base = decoded[outer.len()].clone().times(block.clone());
+        let row_count = rows.minus(row_base.clone()).at_most(block.clone());
+        let column_blocks = columns.clone().over_up(block.clone());
+        vec![this.for_loop("block", column_blocks, LoopKind::Serial, |this, column_block| {
+            let column_base = column_block.times(block.clone());
+            let column_count = columns.clone().minus(column_base.clone()).at_most(block.clone());
+            vec![this.for_loop("row", row_count.clone(), LoopKind::Serial, |this, row| {
+                vec![this.for_loop("column", column_count, LoopKind::Serial, |this, column| {
+                    let mut at = vec![Expr::index(0); extents.len()];
+                    for (axis, value) in outer.iter().zip(&decoded) {
+                        at[*axis] = value.clone();
+                    }
+                    at[source_inner] = row_base.plus(row);
+                    at[last] = column_base.plus(column);
+                    element(this, &at)
+                })]
+            })]
+        })]
+    })]
+}
+
+/// A strided box.
+pub fn slice(lowering: &mut Lowering, starts: &[Dim], steps: &[i64]) -> Result<(), LowerError> {
+    let result = lowering.results[0].clone();
+    let source = lowering.operands[0].clone();
+    // Trailing axes that are taken whole move as one with the axis before them.
+    let whole =
+        |axis: usize| starts[axis].is(0) && steps[axis] == 1 && source.shape[axis] == result.shape[axis];
+    let mut kept = result.rank();
+    while kept > 1 && whole(kept - 1) && steps[kept - 2] == 1 {
+        kept -= 1;
+    }
+    let tail = Dim::product(&result.shape[kept..]);
+    let join = |shape: &[Dim]| -> Vec<Dim> {
+        let mut shape = shape[..kept].to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = last.clone() * tail.clone();
+        }
+        shape
+    };
+    let (to_shape, from_shape) = (join(&result.shape), join(&source.shape));
+    let mut starts = starts[..kept].to_vec();
+    if let Some(last) = starts.last_mut() {
+        *last = last.clone() * tail.clone();
+    }
+    let lanes = lowering.tuning.lanes(result.dtype());
+    let stmts = lowering.parallel_nest(&to_shape, lanes, &mut |this, at| {
+        let read_at: Vec<Expr> = starts
+            .iter()
+            .enumerate()
+            .map(|(axis, start)| this.dim(start).plus(at[axis].clone().times(Expr::index(steps[axis]))))
+            .collect();
+        let (from, to) = (this.buffer(Argument::Operand(0)), this.buffer(Argument::Result(0)));
+        let value = Expr::load(from, this.linear(&from_shape, &read_at));
+        let at = if kept == 0 { &[][..] } else { at };
+        vec![Stmt::Store { buffer: to, index: this.linear(&to_shape, at), value, valid: None }]
+    });
+    lowering.launch(stmts, false);
+    Ok(())
+}
+
+/// Joins along an axis: one copy an operand.
+pub fn concat(lowering: &mut Lowering, axis: usize) -> Result<(), LowerError> {
+    let result = lowering.results[0].clone();
+    let lanes = lowering.tuning.lanes(result.dtype());
+    let outer = Dim::product(&result.shape[..axis]);
+    let total = Dim::product(&result.shape[axis..]);
+    let mut offset = Dim::Const(0);
+    for index in 0..lowering.operands.len() {
+        let inner = Dim::product(&lowering.operands[index].shape[axis..]);
+        let stmts = lowering.parallel_nest(&[outer.clone(), inner.clone()], lanes, &mut |this, at| {
+            let (from, to) = (this.buffer(Argument::Operand(index)), this.buffer(Argument::Result(0)));
+            let value = Expr::load(from, this.linear(&[outer.clone(), inner.clone()], at));
+            let base = this.dim(&offset);
+            let index = this.linear(&[outer.clone(), total.clone()], at).plus(base);
+            vec![Stmt::Store { buffer: to, index, value, valid: None }]
+        });
+        lowering.launch(stmts, false);
+        offset = offset + inner;
+    }
+    Ok(())
+}
+
+/// Adds or crops elements around each axis.
+pub fn pad(lowering: &mut Lowering, kind: PadKind, low: &[Dim]) -> Result<(), LowerError> {
+    let value = lowering.load(Argument::Operand(1), &[]);
+    if lowering.results[0].rank() == 0 {
+        return copy(lowering);
+    }
+    pad_into(lowering, Argument::Operand(0), Argument::Result(0), kind, value, low)
+}
+
+/// Launches a kernel that writes `from` surrounded by padding into `to`; `low` gives the amount before each axis.
+pub fn pad_into(
+    lowering: &mut Lowering,
+    from: Argument,
+    to: Argument,
+    kind: PadKind,
+    value: Expr,
+    low: &[Dim],
+) -> Result<(), LowerError> {
+    let (source, result) = (lowering.type_of(from), lowering.type_of(to));
+    let lanes = lowering.tuning.lanes(result.dtype());
+    if kind != PadKind::Constant {
+        let stmts = lowering.parallel_nest(&result.shape, 1, &mut |this, at| {
+            let read_at: Vec<Expr> = (0..at.len())
+                .map(|axis| {
+                    let extent = this.dim(&source.shape[axis]);
+                    let position = at[axis].clone().minus(this.dim(&low[axis]));
+                    outside(kind, position, extent)
+                })
+                .collect();
+            let value = this.load(from, &read_at);
+            vec![this.store(to, at, value)]
+        });
+        lowering.launch(stmts, false);
+        return Ok(());
+    }
+    // Trailing axes without padding move as one with the last padded axis.
+    let mut kept = result.rank();
+    while kept > 1 && low[kept - 1].is(0) && source.shape[kept - 1] == result.shape[kept - 1] {
+        kept -= 1;
+    }
+    let tail = Dim::product(&result.shape[kept..]);
+    let line = kept - 1;
+    let outer_shape = result.shape[..line].to_vec();
+    let tasks = Dim::product(&outer_shape);
+    let tasks = lowering.dim(&tasks);
+    let out_line = lowering.dim(&(result.shape[line].clone() * tail.clone()));
+    let in_line = lowering.dim(&(source.shape[line].clone() * tail.clone()));
+    let before = lowering.dim(&(low[line].clone() * tail.clone()));
+    let source_outer = source.shape[..line].to_vec();
+    let body = lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
+        let outer = this.decode(task.clone(), &outer_shape);
+        let write = this.buffer(to);
+        let row = task.times(out_line.clone());
+        let fill = |this: &mut Lowering, start: Expr, count: Expr| {
+            this.vector_line(row.clone().plus(start), count, lanes, &mut |_, index| {
+                vec![Stmt::Store { buffer: write, index, value: value.clone(), valid: None }]
+            })
+        };
+        let mut conditions = Vec::new();
+        let mut read_row = Expr::index(0);
+        for axis in 0..line {
+            let extent = this.dim(&source_outer[axis]);
+            let position = outer[axis].clone().minus(this.dim(&low[axis]));
+            if !(low[axis].is(0) && source.shape[axis] == result.shape[axis]) {
+                conditions.push(Expr::index(0).less_equal(position.clone()));
+                conditions.push(position.clone().less(extent.clone()));
+            }
+            read_row = read_row.times(extent).plus(position);
+        }
+        let read_row = read_row.times(in_line.clone());
+        // Within the line: padding, then source elements from `skip` on, then padding.
+        let first = before.clone().at_least(Expr::index(0)).at_most(out_line.clone());
+        let skip = first.clone().minus(before.clone());
+        let count = in_line.clone().minus(skip.clone()).at_most(out_line.clone().minus(first.clone()));
+        let count = count.at_least(Expr::index(0));
+        let mut inside = fill(this, Expr::index(0), first.clone());
+        let read = this.buffer(from);
+        let offset = read_row.plus(skip).minus(first.clone()).minus(row.clone());
+        inside.extend(this.vector_line(
+            row.clone().plus(first.clone()),
+            count.clone(),
+            lanes,
+            &mut |_, index| {
+                let value = Expr::load(read, index.clone().plus(offset.clone()));
+                vec![Stmt::Store { buffer: write, index, value, valid: None }]
+            },
+        ));
+        let end = first.plus(count);
+        inside.extend(fill(this, end.clone(), out_line.clone().minus(end)));
+        match conditions.into_iter().reduce(Expr::both) {
+            Some(condition) => {
+                let otherwise = fill(this, Expr::index(0), out_line.clone());
+                vec![Stmt::If { condition, then: inside, otherwise }]
+            }
+            None => inside,
+        }
+    });
+    lowering.launch(vec![body], false);
+    Ok(())
+}
+
+/// The source position that padding of this kind repeats for a position that may lie outside.
+pub fn outside(kind: PadKind, position: Expr, extent: Expr) -> Expr {
+    let one = Expr::index(1);
+    let last = extent.clone().minus(one.clone());
+    match kind {
+        PadKind::Constant => position,
+        PadKind::Edge => position.at_least(Expr::index(0)).at_most(last),
+        PadKind::Wrap => Expr::call(Function::Mod, vec![position, extent]),
+        PadKind::Reflect => {
+            // The mirror image has period 2 * (extent - 1).
+            let period = last.clone().times(Expr::index(2)).at_least(one);
+            let phase = Expr::call(Function::Mod, vec![position, period.clone()]);
+            phase.clone().at_most(period.minus(phase)).at_least(Expr::index(0))
+        }
+    }
+}
