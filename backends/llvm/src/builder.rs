@@ -251,6 +251,19 @@ impl<'c> Builder<'c> {
         self.same_type("llvm.extractelement", &[vector, lane], element)
     }
 
+    /// The larger or smaller float, NaN if either is one. The kernel IR leaves open which zero is the larger, and saying so
+    /// saves most of the instructions on machines that have no such operation.
+    pub(crate) fn float_extreme(
+        &self,
+        name: &str,
+        operands: [Ssa<'c>; 2],
+        r#type: Type<'c>,
+    ) -> Result<Ssa<'c>, Error> {
+        let flags = Attribute::parse(self.context, "#arith.fastmath<nsz>");
+        let attributes: Vec<_> = flags.map(|flags| self.named("fastmath", flags)).into_iter().collect();
+        self.operation(name, &operands, r#type, &attributes)
+    }
+
     // Comparison.
 
     /// An integer comparison; a truth value a lane.

@@ -132,8 +132,44 @@ impl<'c> Lowering<'c, '_> {
     /// Towards zero, saturating; NaN gives zero.
     fn float_to_integer(&self, from: Typed<'c>, to: DType) -> Result<Ssa<'c>, Error> {
         let from = self.widen(from)?;
-        let name = if to.is_signed() { "llvm.fptosi.sat" } else { "llvm.fptoui.sat" };
-        self.builder.intrinsic(name, &[from.value], self.register_type(from.ty.with(to))?)
+        if matches!(self.target.architecture(), "aarch64" | "riscv64") {
+            // Their conversions saturate by themselves.
+            let name = if to.is_signed() { "llvm.fptosi.sat" } else { "llvm.fptoui.sat" };
+            return self.builder.intrinsic(name, &[from.value], self.register_type(from.ty.with(to))?);
+        }
+        let Some((low, high)) = to.integer_range() else {
+            return Err(self.malformed(format!("{to} is no integer type")));
+        };
+        let lanes = u32::from(from.ty.lanes);
+        let element = self.element_type(from.ty.dtype)?;
+        let float = self.register_type(from.ty)?;
+        let constant = |value: f64| self.builder.float(element, lanes, value);
+
+        // Everything is brought into the range first: a conversion that does not fit has no defined result. A lower bound of
+        // zero takes NaN along; the other bounds would turn it into themselves.
+        let mut value = from.value;
+        if low < 0 {
+            let is_nan = self.builder.compare_floats(Order::Unordered, [value, value], lanes)?;
+            value = self.builder.select(is_nan, constant(0.0)?, value, float)?;
+        }
+        let inside = largest_within(from.ty.dtype, high);
+        for (order, bound) in [(Order::Greater, low as f64), (Order::Less, inside)] {
+            let bound = constant(bound)?;
+            let keeps = self.builder.compare_floats(order, [value, bound], lanes)?;
+            value = self.builder.select(keeps, value, bound, float)?;
+        }
+
+        let wide = if to.bits() < 32 { DType::I32 } else { to };
+        let name = if wide.is_signed() { "arith.fptosi" } else { "arith.fptoui" };
+        let converted = self.builder.same_type(name, &[value], self.register_type(from.ty.with(wide))?)?;
+        if inside as i128 == high {
+            return self.integer_to_integer(Typed { value: converted, ty: from.ty.with(wide) }, to);
+        }
+        // The largest integer is no float: what reaches past it is put in place afterwards.
+        let limit = constant(high as f64)?;
+        let beyond = self.builder.compare_floats(Order::UnsignedGreaterEqual, [from.value, limit], lanes)?;
+        let largest = self.integer(from.ty.with(to), high as i64)?;
+        self.builder.select(beyond, largest, converted, self.register_type(from.ty.with(to))?)
     }
 
     fn integer_to_float(&self, from: Typed<'c>, to: DType) -> Result<Ssa<'c>, Error> {
@@ -181,5 +217,26 @@ impl<'c> Lowering<'c, '_> {
             return Ok(from);
         }
         Ok(Typed { value: self.float_to_float(from, DType::F32)?, ty: Ty { dtype: DType::F32, ..from.ty } })
+    }
+}
+
+/// The largest number of a floating-point type that is not above an integer of the form `2^n - 1`.
+fn largest_within(dtype: DType, integer: i128) -> f64 {
+    let digits = if dtype == DType::F32 { f32::MANTISSA_DIGITS } else { f64::MANTISSA_DIGITS };
+    let width = i128::BITS - integer.leading_zeros();
+    let dropped = width.saturating_sub(digits);
+    ((integer >> dropped) << dropped) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_of_conversions_are_exact() {
+        assert_eq!(largest_within(DType::F32, 127), 127.0);
+        assert_eq!(largest_within(DType::F32, i128::from(i32::MAX)), 2147483520.0);
+        assert_eq!(largest_within(DType::F64, i128::from(i32::MAX)), 2147483647.0);
+        assert_eq!(largest_within(DType::F64, i128::from(u64::MAX)), 18446744073709549568.0);
     }
 }

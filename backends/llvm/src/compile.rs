@@ -16,6 +16,9 @@ use crate::{lower, pipeline};
 /// Kernels in one object of [`compile_parallel`]: enough to spread the fixed cost of a module, few enough to balance.
 const PART: usize = 8;
 
+/// Stack of a compiling thread in bytes: expressions are walked recursively, here and in LLVM.
+const STACK: usize = 16 << 20;
+
 /// How code is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -95,7 +98,8 @@ pub fn compile_parallel(
     };
     std::thread::scope(|scope| {
         for _ in 1..threads.min(parts.len()) {
-            scope.spawn(work);
+            // Where no further thread can be had the others do its share.
+            let _ = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
         }
         work();
     });

@@ -78,8 +78,11 @@ impl<'c> Lowering<'c, '_> {
             Function::Div if float => same("arith.divf"),
             Function::Rem if float => same("arith.remf"),
             Function::Div | Function::Rem => self.divide(function, [values[0], values[1]], constants[1], ty),
-            Function::Max | Function::Min if float => {
-                self.float_extreme(function, [values[0], values[1]], ty)
+            Function::Max if float => {
+                self.builder.float_extreme("arith.maximumf", [values[0], values[1]], r#type)
+            }
+            Function::Min if float => {
+                self.builder.float_extreme("arith.minimumf", [values[0], values[1]], r#type)
             }
             Function::Max => same(if signed { "arith.maxsi" } else { "arith.maxui" }),
             Function::Min => same(if signed { "arith.minsi" } else { "arith.minui" }),
@@ -150,23 +153,6 @@ impl<'c> Lowering<'c, '_> {
         }
         let result = self.builder.same_type(name, &[dividend, divisor], r#type)?;
         self.builder.select(is_zero, zero, result, r#type)
-    }
-
-    /// The larger or smaller float, NaN if either is one. Which zero is larger is not defined by the kernel IR.
-    fn float_extreme(&self, function: Function, [x, y]: [Ssa<'c>; 2], ty: Ty) -> Result<Ssa<'c>, Error> {
-        let r#type = self.register_type(ty)?;
-        let lanes = u32::from(ty.lanes);
-        let maximum = function == Function::Max;
-        if self.target.architecture() != "x86_64" {
-            let name = if maximum { "arith.maximumf" } else { "arith.minimumf" };
-            return self.builder.same_type(name, &[x, y], r#type);
-        }
-        // `x > y ? x : y` is one instruction, which yields `y` where either is NaN; only a NaN in `x` needs a second look.
-        let order = if maximum { Order::Greater } else { Order::Less };
-        let first = self.builder.compare_floats(order, [x, y], lanes)?;
-        let extreme = self.builder.select(first, x, y, r#type)?;
-        let is_nan = self.builder.compare_floats(Order::Unordered, [x, x], lanes)?;
-        self.builder.select(is_nan, x, extreme, r#type)
     }
 
     /// A shift; by the width or more, all bits leave.

@@ -61,7 +61,7 @@ pub(crate) fn optimize(module: &LlvmModule, machine: &TargetMachine, level: u8) 
         0 => "function(sroa)",
         1 => "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg)",
         _ => {
-            "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(licm),\
+            "function(sroa,early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg,loop-mssa(loop-rotate,licm),\
              early-cse<memssa>,instcombine<no-verify-fixpoint>,simplifycfg)"
         }
     };

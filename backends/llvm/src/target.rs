@@ -33,6 +33,23 @@ const X86_64_V3: &[&str] = &[
 /// Features that `x86-64-v4` adds to `x86-64-v3`.
 const X86_64_V4: &[&str] = &["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"];
 
+/// Features that may be added to a named target, and the feature that each builds on. What is not listed is refused: LLVM
+/// would only warn about a name that it does not know, and code for it could not be selected.
+const EXTENSIONS: &[(&str, &str, &str)] = &[
+    ("x86_64", "avx512vnni", "avx512f"),
+    ("x86_64", "avx512bf16", "avx512bw"),
+    ("x86_64", "avx512vbmi", "avx512bw"),
+    ("x86_64", "avxvnni", "avx2"),
+    ("x86_64", "avxvnniint8", "avx2"),
+    ("aarch64", "dotprod", "neon"),
+    ("aarch64", "i8mm", "neon"),
+    ("aarch64", "bf16", "neon"),
+    ("aarch64", "fullfp16", "neon"),
+    ("riscv64", "zfhmin", "f"),
+    ("riscv64", "zvfhmin", "v"),
+    ("wasm32", "relaxed-simd", "simd128"),
+];
+
 impl Target {
     /// The processor that this process runs on, with all its features.
     pub fn host() -> Result<Self, Error> {
@@ -71,6 +88,17 @@ impl Target {
                 });
             }
         };
+        let architecture = triple.split('-').next().unwrap_or_default();
+        for feature in &extra {
+            let builds_on = EXTENSIONS.iter().find(|entry| entry.0 == architecture && entry.1 == *feature);
+            if !builds_on.is_some_and(|entry| features.contains(&entry.2)) {
+                let known =
+                    EXTENSIONS.iter().filter(|entry| entry.0 == architecture && features.contains(&entry.2));
+                let known: Vec<&str> = known.map(|entry| entry.1).collect();
+                let reason = format!("feature '{feature}' cannot be added; these can: {}", known.join(", "));
+                return Err(Error::Target { name: name.to_owned(), reason });
+            }
+        }
         initialize();
         let features: BTreeSet<String> = features.into_iter().chain(extra).map(str::to_owned).collect();
         let feature_string =
@@ -215,7 +243,11 @@ mod tests {
 
     #[test]
     fn an_unknown_target_is_refused_by_name() {
-        let error = Target::named("z80").unwrap_err();
-        assert!(error.to_string().contains("'z80'"), "{error}");
+        for (name, word) in
+            [("z80", "known are"), ("aarch64+avx2", "dotprod"), ("x86-64-v3+avx512vnni", "avxvnni")]
+        {
+            let error = Target::named(name).unwrap_err().to_string();
+            assert!(error.contains(&format!("'{name}'")) && error.contains(word), "{error}");
+        }
     }
 }

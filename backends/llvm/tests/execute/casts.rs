@@ -192,7 +192,14 @@ fn floats_saturate_to_integers() {
         let longs: Vec<i64> = convert(cast(DType::I64), DType::F32, DType::I64, &values, width);
         let unsigned_longs: Vec<u64> = convert(cast(DType::U64), DType::F32, DType::U64, &values, width);
         let truth: Vec<u8> = convert(cast(DType::Bool), DType::F32, DType::Bool, &values, width);
+        let unsigned_words: Vec<u32> = convert(cast(DType::U32), DType::F32, DType::U32, &values, width);
+        let doubles = values.map(f64::from);
+        let of_doubles: Vec<i64> = convert(cast(DType::I64), DType::F64, DType::I64, &doubles, width);
+        let words_of_doubles: Vec<i32> = convert(cast(DType::I32), DType::F64, DType::I32, &doubles, width);
         for (lane, value) in values.iter().enumerate() {
+            assert_eq!(unsigned_words[lane], *value as u32, "{value} to u32");
+            assert_eq!(of_doubles[lane], *value as i64, "{value} as f64 to i64");
+            assert_eq!(words_of_doubles[lane], *value as i32, "{value} as f64 to i32");
             assert_eq!(bytes[lane], *value as i8, "{value} to i8");
             assert_eq!(unsigned[lane], *value as u8, "{value} to u8");
             assert_eq!(words[lane], *value as i32, "{value} to i32");

@@ -49,6 +49,41 @@ fn every_target_compiles_without_library_calls() {
     }
 }
 
+/// `clip(round(x * 0.01) + 3)` from i32 sums to bytes, the end of every quantized kernel.
+fn requantize(to: DType, width: u16) -> Kernel {
+    let mut kernel = Kernel::new("requantize");
+    kernel.dims = vec!["n".to_owned()];
+    let x = kernel.argument("x", DType::I32, Expr::Dim(0), Access::Read);
+    let y = kernel.argument("y", to, Expr::Dim(0), Access::Write);
+    let chunk = kernel.counter("chunk");
+    let at = Expr::from(chunk).times(Expr::index(i64::from(width)));
+    let splat = |value: f64| Expr::Splat(Box::new(Expr::constant(DType::F32, value)), width);
+    let sum = Expr::Load { buffer: x, index: Box::new(at.clone()), lanes: width, valid: None };
+    let value = two(Function::Mul, Expr::Call(ScalarOp::Cast(DType::F32), vec![sum]), splat(0.01));
+    let value = two(Function::Add, Expr::call(Function::Round, vec![value]), splat(3.0));
+    let value = two(Function::Min, two(Function::Max, value, splat(0.0)), splat(100.0));
+    let value = Expr::Call(ScalarOp::Cast(to), vec![value]);
+    let body = vec![Stmt::Store { buffer: y, index: at, value, valid: None }];
+    kernel.body = vec![Stmt::For { var: chunk, extent: Expr::Dim(0), kind: LoopKind::Parallel, body }];
+    kernel
+}
+
+#[test]
+fn requantization_stays_in_vectors() {
+    for (name, width, scalar) in
+        [("x86-64-v4", 16, "vcvttss2si"), ("x86-64-v3", 8, "vcvttss2si"), ("aarch64", 4, "fcvtzs\tw")]
+    {
+        for to in [DType::U8, DType::I8] {
+            let target = Target::named(name).unwrap();
+            let kernel = requantize(to, width);
+            let text = emit_text(&[kernel], Text::Assembly, &target, Options::default()).unwrap();
+            assert!(!text.contains(scalar), "{name} converts one lane at a time:\n{text}");
+            // A clip against constants is two instructions, not a dance around NaN.
+            assert!(!text.contains("vcmp"), "{name} compares for a clip:\n{text}");
+        }
+    }
+}
+
 #[test]
 fn text_of_every_stage() {
     let target = Target::named("x86-64-v3").unwrap();
