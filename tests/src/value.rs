@@ -112,7 +112,7 @@ fn tensor(proto: &TensorProto) -> Result<Value, String> {
         }
         Payload::Bytes(bytes) => {
             let dtype =
-                element_type(proto.data_type()).ok_or_else(|| format!("no type {}", proto.data_type()))?;
+                dtype(tensor.element).ok_or_else(|| format!("no element type {:?}", tensor.element))?;
             Data::new(dtype, &shape, bytes).map(Value::Tensor).map_err(|error| error.to_string())
         }
     }
