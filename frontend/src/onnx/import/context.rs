@@ -13,7 +13,7 @@ use tcc_ir::builder::Builder;
 use tcc_ir::data::Data;
 use tcc_ir::dim::{Dim, Range, Symbol};
 use tcc_ir::dtype::DType;
-use tcc_ir::module::{Location, Value};
+use tcc_ir::module::{Location, Region, Value};
 use tcc_ir::operator::Operator;
 use tcc_ir::types::Type;
 
@@ -63,34 +63,75 @@ impl<'o> Context<'o> {
             self.main_inputs.insert(input.name.clone());
             self.scopes.bind(&input.name, binding);
         }
-        let outputs = self.body(graph)?;
-        let mut values = Vec::with_capacity(outputs.len());
-        for (info, binding) in graph.outputs.iter().zip(outputs) {
-            if let Some(value) = binding {
-                values.push((info.name.clone(), value));
+        self.statements(graph)?;
+        let mut values = Vec::with_capacity(graph.outputs.len());
+        for output in &graph.outputs {
+            match self.named(&output.name) {
+                Ok(value) => values.push((output.name.clone(), value)),
+                Err(Refusal::Depends) => {}
+                Err(other) => return Err(self.output_error(output, other)),
             }
         }
         Ok(values)
     }
 
-    /// Imports constants and nodes of a graph whose inputs are bound already; `None` for outputs that were refused.
-    pub(crate) fn body(&mut self, graph: &Graph) -> Result<Vec<Option<Value>>, OnnxError> {
+    /// Imports constants and nodes of a graph whose inputs are bound already.
+    fn statements(&mut self, graph: &Graph) -> Result<(), OnnxError> {
         for (name, tensor) in &graph.initializers {
             let binding = self.constant(name, tensor)?;
             self.scopes.bind(name, binding);
         }
-        for node in &graph.nodes {
-            self.node(node)?;
+        graph.nodes.iter().try_for_each(|node| self.node(node))
+    }
+
+    /// Imports a subgraph in place, in a scope of its own, and returns what its outputs are bound to.
+    pub(crate) fn inline(&mut self, graph: &Graph) -> Result<Vec<Binding>, Refusal> {
+        self.scopes.push();
+        let outcome = self.statements(graph);
+        let outputs = graph.outputs.iter().map(|output| match self.scopes.get(&output.name) {
+            Some((_, binding)) => binding.clone(),
+            None => Binding::Refused,
+        });
+        let outputs = outputs.collect();
+        self.scopes.pop();
+        outcome.map_err(Refusal::from).map(|()| outputs)
+    }
+
+    /// Imports a subgraph as a region with parameters of the given types. `bind` gives the values of the subgraph's
+    /// inputs from the parameters, `finish` the region's results from the values of the subgraph's outputs.
+    pub(crate) fn region(
+        &mut self,
+        graph: &Graph,
+        parameters: Vec<Type>,
+        bind: impl FnOnce(&mut Self, &[Value]) -> Result<Vec<Value>, Refusal>,
+        finish: impl FnOnce(&mut Self, &[Value], Vec<Value>) -> Result<Vec<Value>, Refusal>,
+    ) -> Result<Region, Refusal> {
+        self.depth += 1;
+        self.scopes.push();
+        let parameters = self.builder.begin_region(parameters);
+        let outcome = self.region_body(graph, &parameters, bind, finish);
+        // The region is closed even where its body was refused, so that the builder is left in order.
+        let region = self.builder.end_region(outcome.as_deref().unwrap_or_default());
+        self.scopes.pop();
+        self.leave_region();
+        outcome.map(|_| region)
+    }
+
+    fn region_body(
+        &mut self,
+        graph: &Graph,
+        parameters: &[Value],
+        bind: impl FnOnce(&mut Self, &[Value]) -> Result<Vec<Value>, Refusal>,
+        finish: impl FnOnce(&mut Self, &[Value], Vec<Value>) -> Result<Vec<Value>, Refusal>,
+    ) -> Result<Vec<Value>, Refusal> {
+        let bound = bind(self, parameters)?;
+        for (input, value) in graph.inputs.iter().zip(bound) {
+            self.scopes.bind(&input.name, Binding::Value(value));
         }
-        let mut outputs = Vec::with_capacity(graph.outputs.len());
-        for output in &graph.outputs {
-            outputs.push(match self.named(&output.name) {
-                Ok(value) => Some(value),
-                Err(Refusal::Depends) => None,
-                Err(other) => return Err(self.output_error(output, other)),
-            });
-        }
-        Ok(outputs)
+        self.statements(graph)?;
+        let outputs: Result<Vec<Value>, Refusal> =
+            graph.outputs.iter().map(|output| self.named(&output.name)).collect();
+        finish(self, parameters, outputs?)
     }
 
     fn output_error(&self, output: &ValueInfo, refusal: Refusal) -> OnnxError {
@@ -276,15 +317,6 @@ impl<'o> Context<'o> {
         match self.scopes.get(node.input(index)?)?.1 {
             Binding::Known(known) => Some(known.clone()),
             Binding::Data(data) => Known::from_data(data),
-            Binding::Value(_) | Binding::Refused => None,
-        }
-    }
-
-    /// The contents of an operand, where it is a constant.
-    pub(crate) fn data(&self, node: &Node, index: usize) -> Option<Data> {
-        match self.scopes.get(node.input(index)?)?.1 {
-            Binding::Known(known) => known.to_data(),
-            Binding::Data(data) => Some(data.clone()),
             Binding::Value(_) | Binding::Refused => None,
         }
     }

@@ -1,16 +1,21 @@
 //! Lowerings of ONNX operators, one topic a file.
 
 mod activation;
+mod control;
 mod convolution;
 mod elementwise;
 mod gather;
 mod generation;
 mod layout;
+mod loss;
 mod matmul;
 mod normalization;
 mod pooling;
+mod qonnx;
 mod quantize;
+mod recurrent;
 mod reduction;
+mod resize;
 mod scalar;
 mod slicing;
 
@@ -19,15 +24,20 @@ use super::table::Entry;
 /// The tables of all topics.
 pub(super) static TABLES: &[&[Entry]] = &[
     activation::TABLE,
+    control::TABLE,
     convolution::TABLE,
     elementwise::TABLE,
     gather::TABLE,
     generation::TABLE,
     layout::TABLE,
+    loss::TABLE,
     matmul::TABLE,
     normalization::TABLE,
     pooling::TABLE,
+    qonnx::TABLE,
     quantize::TABLE,
+    recurrent::TABLE,
     reduction::TABLE,
+    resize::TABLE,
     slicing::TABLE,
 ];
