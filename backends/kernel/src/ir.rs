@@ -179,7 +179,7 @@ pub enum Stmt {
 }
 
 /// An expression without side effects.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Expr {
     /// A number.
     Const(Scalar),
