@@ -14,7 +14,10 @@ fn main() {
                 if let Some(function) = module.entry() {
                     function.body.visit(&mut |_| count += 1);
                 }
-                println!("{path}: {count} operations");
+                match tcc_ir::verify::verify(&module) {
+                    Ok(()) => println!("{path}: {count} operations"),
+                    Err(error) => println!("{path}: does not verify: {error}"),
+                }
             }
             Err(error) => println!("{path}: {error}"),
         }

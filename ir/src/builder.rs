@@ -93,6 +93,16 @@ impl Builder {
         }
     }
 
+    /// How many equalities are recorded so far.
+    pub fn equality_count(&self) -> usize {
+        self.function.equalities.len()
+    }
+
+    /// Takes back the equalities recorded since there were `count`: those of a branch hold only where it is taken.
+    pub fn take_back_equalities(&mut self, count: usize) {
+        self.function.equalities.truncate(count);
+    }
+
     /// Appends an operation without regions and returns its results.
     pub fn op(&mut self, operator: Operator, operands: &[Value]) -> Result<Vec<Value>, InferError> {
         let types: Vec<&Type> = operands.iter().map(|value| self.function.type_of(*value)).collect();

@@ -32,6 +32,8 @@ pub(crate) struct Context<'o> {
     /// Symbols that stand for the elements of run-time integer tensors, by tensor and region depth.
     pub(super) bound: HashMap<Value, (usize, Vec<Dim>)>,
     pub(super) depth: usize,
+    /// Truth values that say whether two sizes are equal.
+    pub(super) conditions: HashMap<Value, (Dim, Dim)>,
 }
 
 impl<'o> Context<'o> {
@@ -46,6 +48,7 @@ impl<'o> Context<'o> {
             main_inputs: HashSet::new(),
             bound: HashMap::new(),
             depth: 0,
+            conditions: HashMap::new(),
         }
     }
 

@@ -30,18 +30,33 @@ fn choose(context: &mut Context<'_>, node: &Node) -> Lowered {
         return context.inline(if *condition != 0 { yes } else { no });
     }
     let condition = context.operand(node, 0, "cond")?;
-    let condition = context.builder.reshape(condition, Vec::new())?;
-    let regions = vec![
-        context.region(yes, Vec::new(), |_, _| Ok(Vec::new()), |_, _, outputs| Ok(outputs))?,
-        context.region(no, Vec::new(), |_, _| Ok(Vec::new()), |_, _, outputs| Ok(outputs))?,
-    ];
+    let regions = vec![branch(context, yes)?, branch(context, no)?];
     let mut types = Vec::new();
     for (&a, &b) in regions[0].results.iter().zip(&regions[1].results) {
         let (a, b) = (context.builder.type_of(a).clone(), context.builder.type_of(b).clone());
-        types.push(context.join(&a, &b)?);
+        types.push(context.join(&a, &b));
     }
+    if types.iter().any(Result::is_err)
+        && let Some((a, b)) = context.conditions.get(&condition).cloned()
+    {
+        // Exporters write "squeeze where the extent is 1" as a branch whose sides differ in rank. No type holds both, so
+        // the model is imported for the extent that it asks about, and the run fails with another one.
+        context.builder.require_equal(a, b);
+        return context.inline(yes);
+    }
+    let types = types.into_iter().collect::<Result<_, _>>()?;
+    let condition = context.builder.reshape(condition, Vec::new())?;
     let results = context.builder.region_op(Operator::If {}, &[condition], regions, types);
     Ok(results.into_iter().map(Binding::Value).collect())
+}
+
+/// A branch as a region. What it requires of extents holds only where it is taken, so it is not required of the run;
+/// its operations check their operands.
+fn branch(context: &mut Context<'_>, graph: &Graph) -> Result<Region, Refusal> {
+    let equalities = context.builder.equality_count();
+    let region = context.region(graph, Vec::new(), |_, _| Ok(Vec::new()), |_, _, outputs| Ok(outputs));
+    context.builder.take_back_equalities(equalities);
+    region
 }
 
 impl Context<'_> {

@@ -71,7 +71,7 @@ pub(super) static TABLE: &[Entry] = &[
     since(18, "BitwiseOr", binary!(BitOr)),
     since(18, "BitwiseXor", binary!(BitXor)),
     since(11, "BitShift", shift),
-    since(1, "Equal", binary!(Equal)),
+    since(1, "Equal", equal),
     since(1, "Less", binary!(Less)),
     since(1, "Greater", |context, node| swapped(context, node, Function::Less)),
     since(12, "LessOrEqual", binary!(LessEqual)),
@@ -115,6 +115,20 @@ fn binary(context: &mut Context<'_>, node: &Node, function: Function) -> Lowered
 fn swapped(context: &mut Context<'_>, node: &Node, function: Function) -> Lowered {
     let (a, b) = pair(context, node)?;
     one(context.call(function, &[b, a])?)
+}
+
+/// Equality; where it compares two sizes the context remembers which.
+fn equal(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let size = |context: &Context<'_>, index| context.known(node, index).and_then(|known| known.dims());
+    let sizes = size(context, 0).zip(size(context, 1));
+    let (a, b) = pair(context, node)?;
+    let result = context.call(Function::Equal, &[a, b])?;
+    if let Some((a, b)) = sizes
+        && let ([a], [b]) = (&a[..], &b[..])
+    {
+        context.conditions.insert(result, (a.clone(), b.clone()));
+    }
+    one(result)
 }
 
 fn variadic(context: &mut Context<'_>, node: &Node, function: Function, mean: bool) -> Lowered {
