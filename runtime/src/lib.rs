@@ -4,6 +4,7 @@
 //! and weights can run it.
 
 pub mod bundle;
+pub mod capi;
 pub mod code;
 pub mod dim;
 pub mod dtype;
