@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::manifest::HostStep;
 use crate::pool::ThreadPool;
 use crate::session::SessionMemory;
-use crate::tensor::{Element, TensorRef};
+use crate::tensor::{DataRef, Element, Shape, TensorRef};
 
 /// Memory that host functions use again in every call, so that a run allocates nothing once it has grown.
 #[derive(Default)]
@@ -54,11 +54,17 @@ impl<'a> HostCall<'a> {
         self.optional_input(index)?.ok_or_else(|| self.fail(format!("input {index} is missing")))
     }
 
-    /// The elements of an input of this type, with its shape.
+    /// The bytes of an input that is not of strings.
+    pub fn bytes(&self, tensor: &TensorRef<'a>) -> Result<&'a [u8]> {
+        match tensor.data() {
+            DataRef::Bytes(bytes) => Ok(bytes),
+            DataRef::Strings(_) => Err(self.fail("strings cannot be used here")),
+        }
+    }
+
+    /// The elements of an input of this type; `u8` also for `bool`.
     pub fn elements<T: Element>(&self, tensor: &TensorRef<'a>) -> Result<&'a [T]> {
-        let crate::tensor::DataRef::Bytes(bytes) = tensor.data() else {
-            return Err(self.fail("strings cannot be used here"));
-        };
+        let bytes = self.bytes(tensor)?;
         if tensor.dtype() != T::DTYPE && !(tensor.dtype() == DType::Bool && T::DTYPE == DType::U8) {
             return Err(self.fail(format!("expected {}, found {}", T::DTYPE, tensor.dtype())));
         }
@@ -94,7 +100,7 @@ impl<'a> HostCall<'a> {
     }
 
     /// The shape that the program declares for an output whose symbols all have values.
-    pub fn declared_shape(&self, index: usize) -> Result<crate::tensor::Shape> {
+    pub fn declared_shape(&self, index: usize) -> Result<Shape> {
         self.memory.shape(self.output_id(index)?)
     }
 

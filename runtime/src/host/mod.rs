@@ -5,6 +5,16 @@
 //! [`HostCall`]. Functions follow ONNX exactly, with attribute names as ONNX has them.
 
 mod call;
+mod compress;
+mod non_max_suppression;
+mod nonzero;
+mod numeric;
+pub mod philox;
+mod random;
+mod range;
+mod sort;
+mod strings;
+mod unique;
 
 pub use call::{HostCall, HostScratch};
 
@@ -118,6 +128,12 @@ impl Signature<'_> {
         }
     }
 
+    /// A string.
+    pub fn string(&self, name: &str) -> Result<String, String> {
+        let value = self.attributes.get(name).and_then(Value::as_str);
+        value.map(str::to_owned).ok_or_else(|| format!("attribute `{name}` must be a string"))
+    }
+
     /// A list of strings.
     pub fn strings(&self, name: &str) -> Result<Vec<String>, String> {
         let fail = || format!("attribute `{name}` must be a list of strings");
@@ -210,4 +226,22 @@ impl Default for Registry {
     }
 }
 
-const BUILTIN: &[(&str, Build)] = &[];
+const BUILTIN: &[(&str, Build)] = &[
+    ("argsort", sort::build_argsort),
+    ("bernoulli", random::build_bernoulli),
+    ("compress", compress::build),
+    ("multinomial", random::build_multinomial),
+    ("non_max_suppression", non_max_suppression::build),
+    ("nonzero", nonzero::build),
+    ("random_normal", random::build_normal),
+    ("random_uniform", random::build_uniform),
+    ("range", range::build),
+    ("shape", strings::build_shape),
+    ("sort", sort::build_sort),
+    ("string_concat", strings::build_concat),
+    ("string_constant", strings::build_constant),
+    ("string_equal", strings::build_equal),
+    ("string_split", strings::build_split),
+    ("top_k", sort::build_top_k),
+    ("unique", unique::build),
+];
