@@ -1,0 +1,537 @@
+//! Operations become steps.
+
+use std::collections::HashMap;
+
+use tcc_ir::data::Data;
+use tcc_ir::dim::Dim;
+use tcc_ir::module::{Function, Operation, Region, Value};
+use tcc_ir::operator::Operator;
+use tcc_ir::types::TensorType;
+use tcc_kernel::ir::Space;
+use tcc_kernel::lower::{Argument, Launch, Lowered, lower};
+use tcc_runtime::DimExpr;
+use tcc_runtime::manifest::{
+    Branch, Carried, Constraint, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Relation, Scan, Step, Storage,
+    TensorId, Transfer,
+};
+
+use super::dims::Symbols;
+use super::kernels::Kernels;
+use super::tensors::{Tensors, tensor_of};
+use super::uses::Uses;
+use super::{Program, ProgramError, ProgramOptions};
+
+/// Alignment of each scratch buffer; backends carve them in declaration order.
+const SCRATCH_ALIGNMENT: i64 = 64;
+
+/// Scalar operations below which another thread costs more than it brings.
+const GRAIN_WORK: i64 = 1 << 15;
+
+/// Builds the steps of one function.
+pub struct ProgramBuilder<'a> {
+    function: &'a Function,
+    options: &'a ProgramOptions,
+    symbols: Symbols,
+    tensors: Tensors,
+    kernels: Kernels,
+    uses: Uses,
+    of_value: HashMap<Value, TensorId>,
+    constants: HashMap<Value, Data>,
+    outputs: Vec<Port>,
+    inputs: Vec<Port>,
+    bound: Vec<bool>,
+    next_step: u32,
+    position: usize,
+    depth: usize,
+}
+
+impl<'a> ProgramBuilder<'a> {
+    /// Starts a program.
+    pub fn new(function: &'a Function, options: &'a ProgramOptions) -> Result<Self, ProgramError> {
+        let symbols = Symbols::of(function);
+        let bound = (0..symbols.table().len() as u32).map(|number| symbols.from_input(number)).collect();
+        Ok(ProgramBuilder {
+            function,
+            options,
+            symbols,
+            tensors: Tensors::default(),
+            kernels: Kernels::default(),
+            uses: Uses::of(function),
+            of_value: HashMap::new(),
+            constants: HashMap::new(),
+            outputs: Vec::new(),
+            inputs: Vec::new(),
+            bound,
+            next_step: 0,
+            position: 0,
+            depth: 0,
+        })
+    }
+
+    /// Declares the function's inputs.
+    pub fn declare_inputs(&mut self) -> Result<(), ProgramError> {
+        for (index, (value, name)) in self.function.body.params.iter().zip(&self.function.input_names).enumerate() {
+            let ty = tensor_of(self.function.type_of(*value), name)?;
+            let tensor = self.tensors.add(&self.symbols, name, ty, Storage::Input(index as u32))?;
+            self.inputs.push(Port { name: name.clone(), tensor });
+            self.of_value.insert(*value, tensor);
+        }
+        Ok(())
+    }
+
+    /// Declares the function's outputs, once all their tensors exist.
+    pub fn declare_outputs(&mut self) {
+        let mut written: Vec<TensorId> = Vec::new();
+        for (index, (value, name)) in self.function.body.results.iter().zip(&self.function.output_names).enumerate() {
+            let Some(tensor) = self.of_value.get(value).copied() else { continue };
+            // What kernels write straight away goes to the caller's memory; views and shared values are copied at the end.
+            let info = &mut self.tensors.infos[tensor as usize];
+            if matches!(info.storage, Storage::Arena { .. }) && !written.contains(&tensor) {
+                info.storage = Storage::Output(index as u32);
+                if info.name.is_empty() {
+                    info.name = name.clone();
+                }
+            }
+            written.push(tensor);
+            self.tensors.touch(tensor, self.next_step.max(1) - 1);
+            self.outputs.push(Port { name: name.clone(), tensor });
+        }
+    }
+
+    /// The finished program.
+    pub fn finish(self, steps: Vec<Step>) -> Program {
+        let producer = concat!("tcc ", env!("CARGO_PKG_VERSION"));
+        let mut manifest = Manifest::new(&self.options.name, producer);
+        manifest.target = self.options.target.clone();
+        manifest.constraints = self.constraints();
+        manifest.symbols = self.symbols.table().to_vec();
+        manifest.inputs = self.inputs;
+        manifest.outputs = self.outputs;
+        manifest.tensors = self.tensors.infos;
+        manifest.kernels = self.kernels.table;
+        manifest.steps = steps;
+        manifest.weights = self.tensors.blobs;
+        Program { manifest, kernels: self.kernels.bodies, weights: self.tensors.contents }
+    }
+
+    /// Equalities that can be checked before a run.
+    fn constraints(&self) -> Vec<Constraint> {
+        let mut constraints = Vec::new();
+        for (a, b) in &self.function.equalities {
+            let mut known = true;
+            for dim in [a, b] {
+                dim.visit_symbols(&mut |symbol| {
+                    known &= self.symbols.number(symbol).is_some_and(|number| self.symbols.from_input(number));
+                });
+            }
+            if let (true, Ok(left), Ok(right)) = (known, self.symbols.expression(a), self.symbols.expression(b)) {
+                let reason = format!("the model needs {a} = {b}");
+                constraints.push(Constraint { left, relation: Relation::Equal, right, reason });
+            }
+        }
+        constraints
+    }
+
+    fn unsupported(&self, operation: &Operation, reason: impl Into<String>) -> ProgramError {
+        ProgramError::Unsupported { location: operation.location.text().to_string(), reason: reason.into() }
+    }
+
+    fn ty(&self, value: Value, location: &str) -> Result<&'a TensorType, ProgramError> {
+        tensor_of(self.function.type_of(value), location)
+    }
+
+    /// The tensor of a value; constants become weights when something reads them.
+    fn tensor(&mut self, value: Value) -> Result<TensorId, ProgramError> {
+        if let Some(known) = self.of_value.get(&value) {
+            return Ok(*known);
+        }
+        let Some(data) = self.constants.get(&value) else {
+            return Err(ProgramError::Unsupported {
+                location: format!("{value:?}"),
+                reason: "the value is used before it is defined".into(),
+            });
+        };
+        let tensor = self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &data.clone())?;
+        self.of_value.insert(value, tensor);
+        Ok(tensor)
+    }
+
+    /// Steps of a region.
+    pub fn region(&mut self, region: &Region) -> Result<Vec<Step>, ProgramError> {
+        let mut steps = Vec::new();
+        for operation in &region.operations {
+            self.position += 1;
+            self.operation(operation, &mut steps)?;
+        }
+        for result in &region.results {
+            self.tensor(*result)?;
+        }
+        Ok(steps)
+    }
+
+    fn operation(&mut self, operation: &Operation, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
+        match &operation.operator {
+            Operator::Constant { data } => {
+                self.constants.insert(operation.results[0], data.clone());
+                Ok(())
+            }
+            Operator::Reshape { .. } => self.view(operation),
+            Operator::Bind { symbols } => {
+                let tensor = self.tensor(operation.operands[0])?;
+                for (index, symbol) in symbols.iter().enumerate() {
+                    let number = self
+                        .symbols
+                        .number(symbol)
+                        .ok_or_else(|| ProgramError::Unbound(symbol.name().to_string()))?;
+                    self.bound[number as usize] = true;
+                    let step = self.take_step(&[tensor]);
+                    steps.push(Step::Bind { symbol: number, tensor, element: DimExpr::Const(index as i64) });
+                    debug_assert!(step < self.next_step);
+                }
+                Ok(())
+            }
+            Operator::Host { function, attributes, .. } => {
+                let parsed = serde_json::from_str(attributes)
+                    .map_err(|error| self.unsupported(operation, format!("attributes of {function}: {error}")))?;
+                self.host(operation, function, parsed, steps)
+            }
+            Operator::TopK { axis, k, largest } => {
+                let _ = k;
+                let attributes = attributes([("axis", (*axis as i64).into()), ("largest", i64::from(*largest).into())]);
+                self.host(operation, "top_k", attributes, steps)
+            }
+            Operator::Random { kind, a, b, seed, .. } => {
+                let attributes = attributes([
+                    ("a", a.get().into()),
+                    ("b", b.get().into()),
+                    ("seed", (*seed).into()),
+                ]);
+                let function = match kind {
+                    tcc_ir::words::RandomKind::Uniform => "random_uniform",
+                    tcc_ir::words::RandomKind::Normal => "random_normal",
+                };
+                self.host(operation, function, attributes, steps)
+            }
+            Operator::If {} => self.choice(operation, steps),
+            Operator::Loop { scans } => self.iteration(operation, *scans, steps),
+            Operator::Call { callee } => {
+                Err(self.unsupported(operation, format!("the call of @{callee} should have been inlined")))
+            }
+            _ => self.kernel(operation, steps),
+        }
+    }
+
+    /// A reshape shows the same memory under another shape.
+    fn view(&mut self, operation: &Operation) -> Result<(), ProgramError> {
+        let of = self.tensor(operation.operands[0])?;
+        let ty = self.ty(operation.results[0], operation.location.text())?;
+        let storage = Storage::Alias { of, byte_offset: DimExpr::Const(0) };
+        let tensor = self.tensors.add(&self.symbols, "", ty, storage)?;
+        self.of_value.insert(operation.results[0], tensor);
+        Ok(())
+    }
+
+    /// Numbers the next step, which uses these tensors.
+    fn take_step(&mut self, used: &[TensorId]) -> u32 {
+        let step = self.next_step;
+        self.next_step += 1;
+        used.iter().for_each(|tensor| self.tensors.touch(*tensor, step));
+        step
+    }
+
+    /// Declares the results of an operation and returns the symbols that it must bind.
+    fn results(&mut self, operation: &Operation) -> Result<(Vec<TensorId>, Vec<u32>), ProgramError> {
+        let (mut tensors, mut dims) = (Vec::new(), Vec::new());
+        for result in &operation.results {
+            let ty = self.ty(*result, operation.location.text())?;
+            dims.extend(ty.shape.iter());
+            tensors.push(self.tensors.add_result(&self.symbols, operation.location.text(), ty, self.next_step)?);
+        }
+        let mut binds = self.symbols.step_symbols(dims);
+        binds.retain(|number| !std::mem::replace(&mut self.bound[*number as usize], true));
+        for (result, tensor) in operation.results.iter().zip(&tensors) {
+            self.of_value.insert(*result, *tensor);
+        }
+        Ok((tensors, binds))
+    }
+
+    fn host(
+        &mut self,
+        operation: &Operation,
+        function: &str,
+        attributes: serde_json::Map<String, serde_json::Value>,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), ProgramError> {
+        let inputs = operation.operands.iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
+        let (outputs, binds) = self.results(operation)?;
+        self.take_step(&[&inputs[..], &outputs].concat());
+        let inputs = inputs.into_iter().map(Some).collect();
+        steps.push(Step::Host(HostStep { function: function.to_string(), attributes, inputs, outputs, binds }));
+        Ok(())
+    }
+
+    fn kernel(&mut self, operation: &Operation, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
+        let location = operation.location.text();
+        let types = |builder: &Self, values: &[Value]| -> Result<Vec<TensorType>, ProgramError> {
+            values.iter().map(|value| builder.ty(*value, location).cloned()).collect()
+        };
+        let (operands, results) = (types(self, &operation.operands)?, types(self, &operation.results)?);
+        let constant: Vec<bool> = operation.operands.iter().map(|value| self.constants.contains_key(value)).collect();
+        let name = operation.operator.name();
+        let lowered = lower(&operation.operator, &operands, &results, &constant, name, &self.options.tuning)
+            .map_err(|source| ProgramError::Lower { location: location.to_string(), source })?;
+        let reused = self.reusable(operation, &lowered)?;
+        let result_tensors = match reused {
+            Some(operand) => {
+                let of = self.tensor(operand)?;
+                self.uses.reuse(operation.results[0], operand);
+                let storage = Storage::Alias { of, byte_offset: DimExpr::Const(0) };
+                let tensor = self.tensors.add(&self.symbols, location, &results[0], storage)?;
+                self.of_value.insert(operation.results[0], tensor);
+                vec![tensor]
+            }
+            None => self.results(operation)?.0,
+        };
+        let mut temporaries = Vec::new();
+        for ty in &lowered.temporaries {
+            temporaries.push(self.tensors.add_result(&self.symbols, "", ty, self.next_step)?);
+        }
+        let mut packed = Vec::new();
+        for packing in &lowered.packings {
+            let value = operation.operands[packing.operand];
+            let data = self.constants.get(&value).cloned();
+            let data = data.ok_or_else(|| self.unsupported(operation, "a packed operand is not constant"))?;
+            let shape: Option<Vec<usize>> =
+                packing.source.iter().map(|dim| dim.as_const().map(|dim| dim.max(0) as usize)).collect();
+            let arranged = shape
+                .ok_or_else(|| "its shape is not known".to_string())
+                .and_then(|shape| data.reshaped(&shape).map_err(|error| error.to_string()))
+                .and_then(|data| packing.layout.apply(&data).map_err(|error| error.to_string()))
+                .map_err(|reason| self.unsupported(operation, format!("packing a constant: {reason}")))?;
+            packed.push(self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &arranged)?);
+        }
+        for launch in lowered.launches {
+            let work = work(&operation.operator, &operands, &results);
+            let mut buffers = Vec::new();
+            for argument in &launch.arguments {
+                buffers.push(match argument {
+                    Argument::Operand(index) => self.tensor(operation.operands[*index])?,
+                    Argument::Result(index) => result_tensors[*index],
+                    Argument::Temporary(index) => temporaries[*index],
+                    Argument::Packed(index) => packed[*index],
+                });
+            }
+            self.launch(operation, launch, buffers, work, steps)?;
+        }
+        Ok(())
+    }
+
+    fn launch(
+        &mut self,
+        operation: &Operation,
+        launch: Launch,
+        buffers: Vec<TensorId>,
+        work: Option<i64>,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), ProgramError> {
+        let kernel = &launch.kernel;
+        let not_an_extent = || self.unsupported(operation, "a kernel extent is not a dimension expression");
+        let tasks = self.symbols.extent(&kernel.tasks(), &kernel.dims).ok_or_else(not_an_extent)?;
+        let mut scratch = DimExpr::Const(0);
+        for buffer in kernel.buffers.iter().filter(|buffer| buffer.space == Space::Scratch) {
+            let count = self.symbols.extent(&buffer.count, &kernel.dims).ok_or_else(not_an_extent)?;
+            let bytes = count.mul(buffer.dtype.size() as i64);
+            let aligned = bytes.ceil_div(SCRATCH_ALIGNMENT).mul(SCRATCH_ALIGNMENT);
+            scratch = if scratch == DimExpr::Const(0) { aligned } else { scratch.add(aligned) };
+        }
+        let dims = kernel
+            .dims
+            .iter()
+            .map(|name| {
+                self.symbols.by_name(name).map(DimExpr::Symbol).ok_or_else(|| ProgramError::Unbound(name.clone()))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let grain = match (work, tasks.as_const()) {
+            (Some(work), Some(tasks)) if tasks > 0 => {
+                let each = (work / tasks).max(1);
+                DimExpr::Const((GRAIN_WORK / each).clamp(1, tasks.max(1)))
+            }
+            _ => DimExpr::Const(1),
+        };
+        self.take_step(&buffers);
+        let kernel = self.kernels.add(launch.kernel);
+        steps.push(Step::Kernel(KernelStep { kernel, buffers, dims, tasks, grain, scratch_bytes: scratch }));
+        Ok(())
+    }
+
+    /// An operand whose memory the result may take: it dies here, has the same size, and the kernel reads each element
+    /// before it writes it.
+    fn reusable(&mut self, operation: &Operation, lowered: &Lowered) -> Result<Option<Value>, ProgramError> {
+        let (true, [result]) = (lowered.launches.iter().all(|launch| launch.in_place), &operation.results[..]) else {
+            return Ok(None);
+        };
+        if lowered.launches.len() != 1 {
+            return Ok(None);
+        }
+        let wanted = self.ty(*result, "")?.clone();
+        // Outputs live in the caller's memory.
+        if self.function.body.results.contains(result) {
+            return Ok(None);
+        }
+        for operand in &operation.operands {
+            let ty = self.ty(*operand, "")?;
+            if ty.shape != wanted.shape || ty.dtype().bits() != wanted.dtype().bits() {
+                continue;
+            }
+            if self.constants.contains_key(operand) || !self.uses.dies_at(*operand, self.position, *result) {
+                continue;
+            }
+            let tensor = self.tensor(*operand)?;
+            let base = self.tensors.base(tensor);
+            if matches!(self.tensors.infos[base as usize].storage, Storage::Arena { .. }) {
+                return Ok(Some(*operand));
+            }
+        }
+        Ok(None)
+    }
+
+    fn choice(&mut self, operation: &Operation, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
+        let condition = self.tensor(operation.operands[0])?;
+        self.take_step(&[condition]);
+        let first = self.next_step;
+        let mut branches = Vec::new();
+        let bound_before = self.bound.clone();
+        for region in &operation.regions {
+            self.depth += 1;
+            self.bound.clone_from(&bound_before);
+            branches.push((self.region(region)?, region));
+            self.depth -= 1;
+        }
+        self.bound = bound_before;
+        let (results, binds) = self.results(operation)?;
+        let end = self.next_step.max(first) - 1;
+        let mut done = Vec::new();
+        for (steps, region) in branches {
+            let mut transfers = Vec::new();
+            for (value, to) in region.results.iter().zip(&results) {
+                let from = self.tensor(*value)?;
+                self.tensors.touch(from, end);
+                self.tensors.touch(*to, first - 1);
+                self.tensors.touch(*to, end);
+                transfers.push(Transfer { from, to: *to });
+            }
+            done.push(Branch { steps, results: transfers });
+        }
+        let otherwise = done.pop().unwrap_or_default();
+        let then = done.pop().unwrap_or_default();
+        steps.push(Step::If(IfStep { condition, then, otherwise, binds }));
+        Ok(())
+    }
+
+    fn iteration(&mut self, operation: &Operation, scans: usize, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
+        let region = &operation.regions[0];
+        let unlimited = self
+            .constants
+            .get(&operation.operands[0])
+            .and_then(Data::to_integers)
+            .is_some_and(|limit| limit.first().is_some_and(|limit| *limit < 0));
+        let trip_count = if unlimited { None } else { Some(self.tensor(operation.operands[0])?) };
+        let condition = self.tensor(operation.operands[1])?;
+        let initial =
+            operation.operands[2..].iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
+        let used: Vec<TensorId> = trip_count.into_iter().chain([condition]).chain(initial.iter().copied()).collect();
+        let start = self.take_step(&used);
+        // Parameters of the body: the iteration, the condition, the carried values.
+        let (mut states, mut dims) = (Vec::new(), Vec::new());
+        for param in &region.params {
+            let ty = self.ty(*param, operation.location.text())?;
+            dims.extend(ty.shape.iter());
+            let tensor = self.tensors.add_result(&self.symbols, "", ty, start)?;
+            self.of_value.insert(*param, tensor);
+            states.push(tensor);
+        }
+        let mut binds = self.symbols.step_symbols(dims);
+        binds.retain(|number| !std::mem::replace(&mut self.bound[*number as usize], true));
+        self.depth += 1;
+        let body = self.region(region)?;
+        self.depth -= 1;
+        let end = self.next_step.max(start + 1) - 1;
+        let next = region.results.iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
+        states.iter().chain(&next).for_each(|tensor| self.tensors.touch(*tensor, end));
+        self.tensors.extend_over_loop(start, end);
+        states.iter().for_each(|tensor| {
+            self.tensors.touch(*tensor, start);
+        });
+        let carried_count = initial.len();
+        let mut carried = vec![Carried { initial: condition, state: states[1], next: next[0] }];
+        for index in 0..carried_count {
+            carried.push(Carried { initial: initial[index], state: states[index + 2], next: next[index + 1] });
+        }
+        let mut iterations = None;
+        let mut collected = Vec::new();
+        for (index, result) in operation.results.iter().enumerate() {
+            let ty = self.ty(*result, operation.location.text())?.clone();
+            if index < carried_count {
+                // The final value stays in the state.
+                let state_type = self.ty(region.params[index + 2], operation.location.text())?;
+                if state_type.shape != ty.shape {
+                    return Err(self.unsupported(operation, "a carried value changes its shape"));
+                }
+                self.of_value.insert(*result, states[index + 2]);
+                continue;
+            }
+            let lead = ty.shape.first().and_then(Dim::as_symbol).and_then(|symbol| self.symbols.number(symbol));
+            if let Some(number) = lead
+                && !std::mem::replace(&mut self.bound[number as usize], true)
+            {
+                iterations = Some(number);
+            }
+            let tensor = self.tensors.add_result(&self.symbols, operation.location.text(), &ty, start)?;
+            self.tensors.touch(tensor, end);
+            self.of_value.insert(*result, tensor);
+            collected.push(Scan { element: next[index + 1], result: tensor });
+        }
+        debug_assert_eq!(collected.len(), scans);
+        steps.push(Step::Loop(LoopStep {
+            trip_count,
+            condition: Some(condition),
+            condition_next: Some(next[0]),
+            iteration: Some(states[0]),
+            iteration_symbol: None,
+            carried,
+            body,
+            scans: collected,
+            iterations,
+            binds,
+        }));
+        Ok(())
+    }
+}
+
+fn attributes<const N: usize>(
+    pairs: [(&str, serde_json::Value); N],
+) -> serde_json::Map<String, serde_json::Value> {
+    pairs.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
+
+/// A rough count of scalar operations, to decide how finely work is handed out.
+fn work(operator: &Operator, operands: &[TensorType], results: &[TensorType]) -> Option<i64> {
+    let count = |ty: &TensorType| ty.count().as_const();
+    let elements = operands.iter().chain(results).map(count).try_fold(0i64, |sum, count| Some(sum + count?))?;
+    let result = count(results.first()?)?;
+    let factor = match operator {
+        Operator::Contract { .. } | Operator::Convolve { .. } | Operator::ConvolveTranspose { .. } => {
+            // Products a result element: left elements times right elements over results, at least one.
+            let weights = count(&operands[1])?;
+            let lanes = match operator {
+                Operator::Contract { .. } => results[0].shape.last().and_then(Dim::as_const).unwrap_or(1),
+                _ => operands[1].shape.last().and_then(Dim::as_const).unwrap_or(1),
+            };
+            return result.checked_mul((weights / lanes.max(1)).max(1)).map(|work| work / 8);
+        }
+        Operator::Recurrent { .. } | Operator::Attention { .. } => 64,
+        Operator::Softmax { .. } | Operator::Normalize { .. } => 4,
+        _ => 1,
+    };
+    elements.checked_mul(factor)
+}
