@@ -29,5 +29,4 @@ mod target;
 pub use compile::{Object, Options, Text, compile, compile_parallel, emit_text};
 pub use error::Error;
 pub use jit::Jit;
-pub use lower::BUFFER_ALIGNMENT;
 pub use target::Target;

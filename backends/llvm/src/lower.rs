@@ -1,7 +1,7 @@
 //! A kernel becomes a function of MLIR's `llvm` dialect with structured control flow inside.
 //!
 //! The function is `void name(void *const *buffers, const int64_t *dims, void *scratch, int64_t begin, int64_t end)`. Its
-//! entry block loads every buffer pointer and dimension, carves the scratch buffers and reserves a stack slot per assigned
+//! entry block loads every buffer pointer and dimension, places the scratch buffers and reserves a stack slot per assigned
 //! variable; LLVM promotes the slots to registers. Lowering is spread over `stmt`, `expr`, `function`, `cast`, `memory` and
 //! `dot`, all of them methods of [`Lowering`].
 
@@ -11,17 +11,19 @@ use melior::Context;
 use melior::dialect::llvm::r#type as llvm_type;
 use melior::ir::attribute::{ArrayAttribute, DictionaryAttribute, StringAttribute, TypeAttribute};
 use melior::ir::operation::OperationBuilder;
-use melior::ir::{Attribute, BlockLike, Location, Operation, Type};
+use melior::ir::r#type::IntegerType;
+use melior::ir::{Attribute, Block, BlockLike, Identifier, Location, Operation, Region, RegionLike, Type};
 use tcc_ir::dtype::DType;
 use tcc_kernel::Kernel;
 use tcc_kernel::ir::{LoopKind, Space, Stmt, Ty};
+use tcc_kernel::scratch::{SCRATCH_ALIGNMENT, ScratchLayout};
 
-use crate::builder::{Builder, Ssa, shaped};
+use crate::builder::{Builder, Order, Ssa, refused, shaped};
 use crate::error::Error;
 use crate::target::Target;
 
-/// Alignment in bytes of every scratch and stack buffer: one cache line, which is also the widest vector register.
-pub const BUFFER_ALIGNMENT: usize = 64;
+/// Alignment in bytes of everything on the stack: one cache line, which is also the widest vector register.
+const STACK_ALIGNMENT: usize = SCRATCH_ALIGNMENT as usize;
 
 /// A value together with its kernel type.
 #[derive(Clone, Copy)]
@@ -59,15 +61,14 @@ pub(crate) fn kernel<'c>(
 ) -> Result<Operation<'c>, Error> {
     let location = Location::name(context, &kernel.name, Location::unknown(context));
     let pointer = llvm_type::pointer(context, 0);
-    let i64 = Type::from(melior::ir::r#type::IntegerType::new(context, 64));
+    let i64 = Type::from(IntegerType::new(context, 64));
     let parameters = [pointer, pointer, pointer, i64, i64];
 
-    let region = melior::ir::Region::new();
-    let block = melior::ir::Block::new(&parameters.map(|r#type| (r#type, location)));
-    let entry = melior::ir::RegionLike::append_block(&region, block);
+    let region = Region::new();
+    let block = Block::new(&parameters.map(|r#type| (r#type, location)));
+    let entry = region.append_block(block);
     let builder = Builder::new(context, entry, location);
-    let argument =
-        |index| entry.argument(index).map(Ssa::from).map_err(|error| crate::builder::refused(&error));
+    let argument = |index| entry.argument(index).map(Ssa::from).map_err(|error| refused(&error));
     let mut lowering = Lowering {
         kernel,
         target,
@@ -94,12 +95,12 @@ pub(crate) fn kernel<'c>(
         ])
         .add_regions([region])
         .build()
-        .map_err(|error| crate::builder::refused(&error))
+        .map_err(|error| refused(&error))
 }
 
 /// The tables of pointers and dimensions are never written while a kernel runs.
 fn parameter_attributes(context: &Context) -> Attribute<'_> {
-    let named = |name| (melior::ir::Identifier::new(context, name), Attribute::unit(context));
+    let named = |name| (Identifier::new(context, name), Attribute::unit(context));
     let table: Attribute =
         DictionaryAttribute::new(context, &[named("llvm.noalias"), named("llvm.readonly")]).into();
     let plain: Attribute = DictionaryAttribute::new(context, &[]).into();
@@ -156,58 +157,40 @@ impl<'c> Lowering<'c, '_> {
         Ok(())
     }
 
-    /// Binds a base pointer to every buffer. Scratch buffers lie one behind the other in the order of their declaration,
-    /// each rounded up to [`BUFFER_ALIGNMENT`].
+    /// Binds a base pointer to every buffer.
     fn bind_buffers(&mut self, table: Ssa<'c>, scratch: Ssa<'c>) -> Result<(), Error> {
         let kernel = self.kernel;
-        let mut free = self.builder.index(0)?;
-        for position in 0..kernel.buffers.len() {
-            let buffer = &kernel.buffers[position];
-            let pointer = match buffer.space {
-                Space::Argument(argument) => {
+        let layout = ScratchLayout::of(kernel);
+        for (buffer, offset) in kernel.buffers.iter().zip(&layout.offsets) {
+            let pointer = match (buffer.space, offset) {
+                (Space::Argument(argument), _) => {
                     let index = self.builder.index(i64::from(argument))?;
                     let pointer = self.builder.pointer_type();
                     let address = self.builder.element_pointer(table, index, pointer, 1)?;
                     // A pointer is as aligned as it is wide, on 32-bit targets too.
                     self.builder.load(address, pointer, self.target.pointer_bytes())?
                 }
-                Space::Scratch => {
+                (Space::Scratch, Some(offset)) => {
+                    let offset = self.expr(offset)?.value;
                     let i8 = self.builder.integer_type(8);
-                    let pointer = self.builder.element_pointer(scratch, free, i8, 1)?;
-                    let count = self.expr(&buffer.count)?.value;
-                    free = self.end_of_scratch(free, count, buffer.dtype.size())?;
-                    pointer
+                    self.builder.element_pointer(scratch, offset, i8, 1)?
                 }
-                Space::Stack => {
+                (Space::Stack, _) => {
                     let Some(count) = buffer.count.as_index().filter(|count| *count >= 0) else {
                         return Err(
                             self.malformed(format!("stack buffer '{}' has no constant size", buffer.name))
                         );
                     };
                     let element = self.memory_type(buffer.dtype)?;
-                    self.builder.stack(element, count.max(1), BUFFER_ALIGNMENT)?
+                    self.builder.stack(element, count.max(1), STACK_ALIGNMENT)?
                 }
-                Space::Register | Space::Shared | Space::OnChip => {
-                    return Err(
-                        self.unsupported(format!("buffer '{}' in space {:?}", buffer.name, buffer.space))
-                    );
+                (space, _) => {
+                    return Err(self.unsupported(format!("buffer '{}' in space {space:?}", buffer.name)));
                 }
             };
             self.buffers.push(pointer);
         }
         Ok(())
-    }
-
-    /// `free + round_up(count * size)`.
-    fn end_of_scratch(&self, free: Ssa<'c>, count: Ssa<'c>, size: usize) -> Result<Ssa<'c>, Error> {
-        let i64 = self.builder.i64_type();
-        let size = self.builder.index(size as i64)?;
-        let bytes = self.builder.same_type("arith.muli", &[count, size], i64)?;
-        let round = self.builder.index(BUFFER_ALIGNMENT as i64 - 1)?;
-        let mask = self.builder.index(-(BUFFER_ALIGNMENT as i64))?;
-        let bytes = self.builder.same_type("arith.addi", &[bytes, round], i64)?;
-        let bytes = self.builder.same_type("arith.andi", &[bytes, mask], i64)?;
-        self.builder.same_type("arith.addi", &[free, bytes], i64)
     }
 
     /// Reserves a slot for every variable that is assigned somewhere.
@@ -219,7 +202,7 @@ impl<'c> Lowering<'c, '_> {
                 return Err(self.malformed(format!("variable {var} is not declared")));
             };
             let r#type = self.register_type(variable.ty)?;
-            let slot = self.builder.stack(r#type, 1, BUFFER_ALIGNMENT)?;
+            let slot = self.builder.stack(r#type, 1, STACK_ALIGNMENT)?;
             self.places[var as usize] = Some(Place::Slot(slot));
         }
         Ok(())
@@ -228,18 +211,16 @@ impl<'c> Lowering<'c, '_> {
     /// Lowers the statements. Without a parallel loop the kernel has one task, number 0.
     fn body(&mut self) -> Result<(), Error> {
         let kernel = self.kernel;
-        let is_parallel = |stmt: &Stmt| matches!(stmt, Stmt::For { kind: LoopKind::Parallel, .. });
-        if kernel.body.iter().any(is_parallel) {
-            return self.block(&kernel.body);
+        if let [Stmt::For { var, kind: LoopKind::Parallel, body, .. }] = &kernel.body[..] {
+            let [begin, end] = self.slice;
+            return self.loop_over(*var, begin, end, body);
         }
-        let zero = self.builder.index(0)?;
-        let one = self.builder.index(1)?;
+        let [zero, one] = [self.builder.index(0)?, self.builder.index(1)?];
         // An empty slice does nothing, so the task runs where the slice holds number 0.
         let [begin, end] = self.slice;
-        let starts = self.builder.compare_integers(crate::builder::Order::Equal, [begin, zero], 1)?;
-        let holds = self.builder.compare_integers(crate::builder::Order::LessEqual, [one, end], 1)?;
-        let bool = self.builder.integer_type(1);
-        let runs = self.builder.same_type("arith.andi", &[starts, holds], bool)?;
+        let starts = self.builder.compare_integers(Order::Equal, [begin, zero], 1)?;
+        let holds = self.builder.compare_integers(Order::LessEqual, [one, end], 1)?;
+        let runs = self.builder.same_type("arith.andi", &[starts, holds], self.builder.integer_type(1))?;
         self.branch(runs, &kernel.body, &[])
     }
 }

@@ -27,16 +27,33 @@ impl<'c> Lowering<'c, '_> {
     }
 
     fn counted_loop(&mut self, var: Var, extent: &Expr, kind: LoopKind, body: &[Stmt]) -> Result<(), Error> {
-        let [first, past] = match kind {
+        match kind {
             // Unrolling is done by a pass over the kernel IR; a loop that is left runs as it stands.
             LoopKind::Serial | LoopKind::Unroll | LoopKind::Pipeline(_) => {
-                [self.builder.index(0)?, self.expr(extent)?.value]
+                let zero = self.builder.index(0)?;
+                let extent = self.expr(extent)?;
+                if extent.ty != Ty::INDEX {
+                    return Err(self.malformed("a loop extent that is not a scalar index"));
+                }
+                self.loop_over(var, zero, extent.value, body)
             }
-            LoopKind::Parallel => self.slice,
+            LoopKind::Parallel => {
+                Err(self.malformed("a parallel loop that is not the only top-level statement"))
+            }
             LoopKind::Vector | LoopKind::Grid(_) | LoopKind::Thread(_) => {
-                return Err(self.unsupported(format!("a loop of kind {kind:?}")));
+                Err(self.unsupported(format!("a loop of kind {kind:?}")))
             }
-        };
+        }
+    }
+
+    /// `for var in first..past`.
+    pub(crate) fn loop_over(
+        &mut self,
+        var: Var,
+        first: Ssa<'c>,
+        past: Ssa<'c>,
+        body: &[Stmt],
+    ) -> Result<(), Error> {
         let step = self.builder.index(1)?;
         let (region, block) = self.builder.region(&[self.builder.i64_type()]);
         let counter = Ssa::from(block.argument(0).map_err(|error| refused(&error))?);

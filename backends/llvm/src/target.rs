@@ -9,6 +9,8 @@ use inkwell::targets::{
     TargetTriple,
 };
 
+use tcc_kernel::machine::{DotForms, Machine};
+
 use crate::error::Error;
 
 /// A processor: triple, CPU name and features, in LLVM's spelling.
@@ -175,6 +177,31 @@ impl Target {
             "aarch64" => true,
             "riscv64" => self.has("f") && self.has("d"),
             _ => false,
+        }
+    }
+
+    /// What the kernel IR has to know of this target to make kernels ready for it.
+    pub fn machine_description(&self) -> Machine {
+        let dot = match self.architecture() {
+            "x86_64" => DotForms {
+                unsigned_signed: self.has("avxvnni") || self.has("avx512vnni"),
+                signed_signed: self.has("avxvnniint8"),
+                unsigned_unsigned: self.has("avxvnniint8"),
+            },
+            "aarch64" => DotForms {
+                unsigned_signed: self.has("i8mm"),
+                signed_signed: self.has("dotprod"),
+                unsigned_unsigned: self.has("dotprod"),
+            },
+            _ => DotForms::default(),
+        };
+        Machine {
+            vector_bits: 8 * self.vector_bytes() as u32,
+            fma: self.has_fma(),
+            f16_convert: self.converts_half(),
+            // AVX2 masks elements of 32 and 64 bits only, and slowly; where there are no masks LLVM branches lane by lane.
+            masked: (self.has("avx512bw") && self.has("avx512vl")) || self.has("v"),
+            dot,
         }
     }
 

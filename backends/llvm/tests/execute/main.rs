@@ -43,8 +43,12 @@ fn run_tasks(kernel: &Kernel, buffers: &[*mut u8], dims: &[i64], tasks: i64) {
 
 /// Runs a part of the tasks of a loaded kernel.
 fn run_object(jit: &Jit, name: &str, buffers: &[*mut u8], dims: &[i64], begin: i64, end: i64) {
+    call(jit.symbol(name).unwrap(), buffers, dims, begin, end);
+}
+
+/// Calls a kernel at an address.
+fn call(symbol: *const (), buffers: &[*mut u8], dims: &[i64], begin: i64, end: i64) {
     let mut scratch = vec![0u8; 1 << 20];
-    let symbol = jit.symbol(name).unwrap();
     // SAFETY: kernels have this signature, and every test passes buffers as large as its kernel's accesses.
     unsafe {
         let entry = std::mem::transmute::<*const (), Entry>(symbol);

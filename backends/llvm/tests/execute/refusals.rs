@@ -73,6 +73,12 @@ fn what_breaks_the_rules_is_refused() {
             vec![serial(var, Expr::index(3), vec![Stmt::Assign { var, value: Expr::index(0) }])]
         }),
         with_body(|kernel, _| {
+            let [outer, inner] = [kernel.counter("i"), kernel.counter("j")];
+            let parallel =
+                |var, body| Stmt::For { var, extent: Expr::index(3), kind: LoopKind::Parallel, body };
+            vec![parallel(outer, vec![parallel(inner, vec![])])]
+        }),
+        with_body(|kernel, _| {
             let var = kernel.variable("v", Ty::vector(DType::F32, 4));
             vec![Stmt::Assign { var, value: Expr::constant(DType::F32, 0.0) }]
         }),

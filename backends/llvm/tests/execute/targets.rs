@@ -84,6 +84,23 @@ fn requantization_stays_in_vectors() {
     }
 }
 
+/// The runtime loads objects by a small loader of its own.
+#[test]
+fn the_runtime_loads_the_objects() {
+    let kernels: Vec<Kernel> = (0..3).map(|i| mixed(&format!("kernel_{i}"), f64::from(i))).collect();
+    let object = compile(&kernels, &Target::host().unwrap(), Options::default()).unwrap();
+    let image = tcc_runtime::code::CodeImage::load(object.bytes()).unwrap();
+    let names: Vec<&str> = object.symbols().collect();
+    assert_eq!(names, ["kernel_0", "kernel_1", "kernel_2"]);
+    let mut x: Vec<u16> = (0..19).map(|i| half::f16::from_f32(i as f32 - 9.0).to_bits()).collect();
+    let mut y = vec![0u16; 19];
+    super::call(image.function("kernel_2").unwrap().cast(), &[address(&mut x), address(&mut y)], &[19], 0, 3);
+    for (x, y) in x.iter().zip(&y) {
+        let [x, y] = [x, y].map(|bits| half::f16::from_bits(*bits).to_f32());
+        assert_eq!(y, (2.0 * x).max(0.0));
+    }
+}
+
 #[test]
 fn text_of_every_stage() {
     let target = Target::named("x86-64-v3").unwrap();
