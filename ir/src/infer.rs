@@ -11,7 +11,7 @@ use crate::dtype::DType;
 use crate::operator::Operator;
 use crate::scalar::ScalarExpr;
 use crate::types::{TensorType, Type};
-use crate::words::CellKind;
+use crate::words::{CellKind, ReduceKind};
 
 pub use spatial::window_extent;
 
@@ -196,6 +196,9 @@ fn results(operator: &Operator, operands: &[&Type], matcher: &mut Matcher) -> Re
             let split = (prologue.inputs as usize).clamp(1, operands.len());
             let dtype = epilogue(matcher, prologue, x.dtype(), &operands[1..split], &x.shape)?;
             one(epilogue(matcher, after, dtype, &operands[split..], &shape)?, shape)
+        }
+        O::ArgReduce { kind, .. } if !matches!(kind, ReduceKind::Max | ReduceKind::Min) => {
+            fail("arg_reduce finds a maximum or minimum")
         }
         O::ArgReduce { axis, keep, .. } => {
             one(DType::I64, shape::reduced(&tensor(operands, 0)?.shape, &[*axis], *keep)?)

@@ -2,16 +2,26 @@
 
 use std::cell::RefCell;
 
+use tcc_ir::attribute::Real;
 use tcc_ir::data::Data;
 use tcc_ir::dim::{Dim, Symbol};
 use tcc_ir::infer::infer;
 use tcc_ir::operator::Operator;
 use tcc_ir::types::Type;
 
+use crate::attention::Attention;
 use crate::context::{Context, DEFAULT_LIMIT};
+use crate::convolve::Convolution;
 use crate::error::{Error, Result};
+use crate::quantize::Groups;
+use crate::recurrent::Recurrent;
+use crate::resize::Resize;
 use crate::tensor::Tensor;
-use crate::{elementwise, gather, movement, reduce};
+use crate::window::Windows;
+use crate::{
+    attention, contract, convolve, elementwise, gather, grid_sample, movement, normalize, quantize, random,
+    recurrent, reduce, resize, sort, window,
+};
 
 /// The results of one operation on constant operands; `dims` gives the values of symbols among its attributes.
 ///
@@ -54,6 +64,10 @@ fn integers(dims: &[Dim]) -> Result<Vec<i64>> {
     dims.iter().map(constant).collect()
 }
 
+fn reals(values: &[Real]) -> Vec<f64> {
+    values.iter().map(|value| value.get()).collect()
+}
+
 /// The results of one operation that has no regions and no effects but randomness.
 ///
 /// Inference runs first, on the concrete types, so the functions below may rely on what it checks: operand counts, ranks,
@@ -88,6 +102,45 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
         O::Scan { kind, axis, exclusive, reverse } => {
             one(reduce::scan(*kind, x()?, *axis, *exclusive, *reverse))
         }
+        O::Contract { spec, accumulator, epilogue } => {
+            one(contract::contract(spec, *accumulator, epilogue, operands, shape))
+        }
+        O::Convolve { layout, groups, strides, dilations, pads, accumulator, epilogue } => {
+            let attributes = Convolution {
+                layout: *layout,
+                groups: *groups,
+                strides,
+                dilations,
+                pads,
+                accumulator: *accumulator,
+                epilogue,
+                transposed: false,
+            };
+            one(convolve::convolve(&attributes, operands, shape))
+        }
+        O::ConvolveTranspose { layout, groups, strides, dilations, pads, accumulator, epilogue, .. } => {
+            let attributes = Convolution {
+                layout: *layout,
+                groups: *groups,
+                strides,
+                dilations,
+                pads,
+                accumulator: *accumulator,
+                epilogue,
+                transposed: true,
+            };
+            one(convolve::convolve(&attributes, operands, shape))
+        }
+        O::Window { kind, layout, size, strides, dilations, pads, .. } => {
+            one(window::window(*kind, *layout, &Windows { size, strides, dilations, pads }, x()?, shape))
+        }
+        O::WindowArgMax { size, strides, dilations, pads, row_major, .. } => {
+            window::window_arg_max(&Windows { size, strides, dilations, pads }, *row_major, x()?, shape)
+        }
+        O::Softmax { axis, log } => one(normalize::softmax(x()?, *axis, *log)),
+        O::Normalize { axes, epsilon, centered, epilogue } => {
+            one(normalize::normalize(axes, epsilon.get(), *centered, epilogue, operands))
+        }
         O::Reshape { .. } => one(x()?.reshaped(shape)),
         O::Transpose { perm } => one(movement::transpose(x()?, perm)),
         O::Broadcast { .. } => one(movement::broadcast(x()?, shape)),
@@ -101,6 +154,80 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             one(gather::scatter_elements(x()?, operands[1], operands[2], *axis, *kind))
         }
         O::ScatterNd { kind } => one(gather::scatter_nd(x()?, operands[1], operands[2], *kind)),
-        _ => not_evaluable,
+        O::Attention { scale, softcap, causal, window } => {
+            let attributes =
+                Attention { scale: scale.get(), softcap: softcap.get(), causal: *causal, window: *window };
+            one(attention::attention(&attributes, operands, shape))
+        }
+        O::Rope { interleaved } => one(attention::rope(x()?, operands[1], operands[2], *interleaved)),
+        O::KvAppend {} => Ok(vec![
+            attention::append(operands[0], operands[2], operands[4])?,
+            attention::append(operands[1], operands[3], operands[4])?,
+        ]),
+        O::Recurrent {
+            cell,
+            direction,
+            activations,
+            alphas,
+            betas,
+            clip,
+            linear_before_reset,
+            input_forget,
+        } => {
+            let attributes = Recurrent {
+                cell: *cell,
+                direction: *direction,
+                activations,
+                alphas: reals(alphas),
+                betas: reals(betas),
+                clip: clip.get(),
+                linear_before_reset: *linear_before_reset,
+                input_forget: *input_forget,
+            };
+            recurrent::recurrent(&attributes, operands, &shapes)
+        }
+        O::Resize {
+            kind,
+            coordinates,
+            nearest,
+            scales,
+            cubic,
+            exclude_outside,
+            outside,
+            region,
+            antialias,
+            ..
+        } => {
+            let attributes = Resize {
+                kind: *kind,
+                coordinates: *coordinates,
+                nearest: *nearest,
+                scales: reals(scales),
+                cubic: cubic.get(),
+                exclude_outside: *exclude_outside,
+                outside: outside.get(),
+                region: reals(region),
+                antialias: *antialias,
+            };
+            one(resize::resize(&attributes, x()?, shape))
+        }
+        O::GridSample { kind, outside, align_corners } => {
+            one(grid_sample::grid_sample(*kind, *outside, *align_corners, x()?, operands[1], shape))
+        }
+        O::TopK { axis, largest, .. } => sort::top_k(x()?, *axis, shape[*axis], *largest, shape),
+        O::Quantize { dtype, axis, block, saturate } => {
+            let groups = Groups { axis: *axis, block: *block };
+            one(quantize::quantize(x()?, operands[1], operands[2], groups, *dtype, *saturate))
+        }
+        O::Dequantize { dtype, axis, block } => {
+            let groups = Groups { axis: *axis, block: *block };
+            one(quantize::dequantize(x()?, operands[1], operands[2], groups, *dtype))
+        }
+        O::Random { kind, dtype, a, b, seed, .. } => {
+            let seed = if *seed == 0 { context.fresh_seed } else { *seed as u64 };
+            one(random::random(*kind, *dtype, shape, a.get(), b.get(), seed))
+        }
+        // The interpreter runs these itself: they need regions, other functions or values that are no tensors.
+        O::If {} | O::Loop { .. } | O::Call { .. } | O::Host { .. } | O::Bind { .. } => not_evaluable,
     }
 }

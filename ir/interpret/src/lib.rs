@@ -22,20 +22,38 @@
 //! checked against its declared type, and a symbol that stands alone there and has no value yet is bound by it. Symbols
 //! bound inside a region lose their values when it ends, so that a loop may see another size in each iteration.
 
+mod accumulate;
+mod attention;
 mod context;
+mod contract;
+mod control;
+mod convolve;
 mod elementwise;
 mod error;
 mod evaluate;
 mod gather;
+mod grid_sample;
+mod host;
 mod indexing;
+mod interpreter;
 mod movement;
+mod normalize;
 mod number;
+mod parallel;
+mod quantize;
+mod random;
+mod recurrent;
 mod reduce;
+mod resize;
+mod sort;
+mod symbols;
 mod tensor;
 mod value;
+mod window;
 
 pub use context::DEFAULT_LIMIT;
 pub use error::Error;
 pub use evaluate::evaluate;
+pub use interpreter::{Interpreter, Observer};
 pub use tensor::{Contents, Tensor};
 pub use value::Value;

@@ -118,6 +118,19 @@ pub(super) fn recurrent(matcher: &mut Matcher, operands: &[&Type], cell: CellKin
     matcher.same(&x.shape[2], &w.shape[2], "recurrent input size")?;
     matcher.same(&w.shape[1], &(hidden.clone() * Dim::Const(gates(cell))), "recurrent gates")?;
     matcher.same(&x.shape[1], &h.shape[1], "recurrent batch")?;
+    let width = hidden.clone() * Dim::Const(gates(cell));
+    let (batch, both) = (x.shape[1].clone(), width.clone() * Dim::Const(2));
+    check_shape(matcher, operands, 2, &[dirs.clone(), width, hidden.clone()], "recurrent weights r")?;
+    check_shape(matcher, operands, 3, &[dirs.clone(), both], "recurrent biases")?;
+    check_shape(matcher, operands, 4, std::slice::from_ref(&batch), "recurrent lengths")?;
+    check_indices(tensor(operands, 4)?)?;
+    let state = [dirs.clone(), batch, hidden.clone()];
+    check_shape(matcher, operands, 5, &state, "recurrent state h")?;
+    if lstm {
+        check_shape(matcher, operands, 6, &state, "recurrent state c")?;
+        let peepholes = [dirs.clone(), hidden.clone() * Dim::Const(3)];
+        check_shape(matcher, operands, 7, &peepholes, "recurrent peepholes")?;
+    }
     let all = vec![x.shape[0].clone(), dirs.clone(), x.shape[1].clone(), hidden.clone()];
     let last = vec![dirs, x.shape[1].clone(), hidden];
     let mut results = vec![Type::tensor(x.dtype(), all), Type::tensor(x.dtype(), last.clone())];
@@ -125,6 +138,24 @@ pub(super) fn recurrent(matcher: &mut Matcher, operands: &[&Type], cell: CellKin
         results.push(Type::tensor(x.dtype(), last));
     }
     Ok(results)
+}
+
+/// Rank and extents of one operand.
+fn check_shape(
+    matcher: &mut Matcher,
+    operands: &[&Type],
+    index: usize,
+    shape: &[Dim],
+    what: &str,
+) -> Result<()> {
+    let operand = tensor(operands, index)?;
+    if operand.rank() != shape.len() {
+        return fail(format!("{what}: expected rank {}, got {operand}", shape.len()));
+    }
+    for (found, expected) in operand.shape.iter().zip(shape) {
+        matcher.same(found, expected, what)?;
+    }
+    Ok(())
 }
 
 pub(super) fn check_indices(indices: &TensorType) -> Result<()> {
@@ -159,7 +190,10 @@ pub(super) fn check_quantization(
         if scale.rank() != x.rank() {
             return fail(format!("block scales of {x} have its rank, got {scale}"));
         }
-        matcher.same(&x.shape[axis].ceil_div(&Dim::from(block)), &scale.shape[axis], "block scales")?;
+        for (other, extent) in x.shape.iter().enumerate() {
+            let groups = if other == axis { extent.ceil_div(&Dim::from(block)) } else { extent.clone() };
+            matcher.same(&groups, &scale.shape[other], "block scales")?;
+        }
     } else if scale.rank() == 1 && !scale.shape[0].is(1) {
         check_axis(axis, x.rank())?;
         matcher.same(&x.shape[axis], &scale.shape[0], "scales of an axis")?;

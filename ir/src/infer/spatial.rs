@@ -121,6 +121,9 @@ pub(super) fn convolve_transpose(
         return fail(format!("filter {w} does not fit {x}"));
     }
     check_parameters(input.len(), strides, dilations, pads)?;
+    if channels.modulo(&Dim::from(groups)).as_const().unwrap_or(0) != 0 {
+        return fail(format!("{channels} input channels do not divide into {groups} groups"));
+    }
     // Of a transposed filter the input channels stand where a filter has its output channels.
     let (in_channels, per_group, size) = split_filter(w, layout);
     matcher.same(&channels, &in_channels, "input channels")?;
