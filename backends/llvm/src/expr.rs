@@ -177,7 +177,7 @@ impl<'c> Lowering<'c, '_> {
         if !a.ty.dtype.is_integer()
             || group < 2
             || repeats < 2
-            || picks.len() % group != 0
+            || !picks.len().is_multiple_of(group)
             || !matches!(bits, 16 | 32 | 64)
             || !periodic()
         {
