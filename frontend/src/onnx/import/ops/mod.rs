@@ -17,7 +17,9 @@ mod recurrent;
 mod reduction;
 mod resize;
 mod scalar;
+mod signal;
 mod slicing;
+mod training;
 
 use super::table::Entry;
 
@@ -39,5 +41,7 @@ pub(super) static TABLES: &[&[Entry]] = &[
     recurrent::TABLE,
     reduction::TABLE,
     resize::TABLE,
+    signal::TABLE,
     slicing::TABLE,
+    training::TABLE,
 ];

@@ -41,6 +41,16 @@ fn granularity(node: &Node, rank: usize, scale: &[Dim]) -> Result<(usize, usize)
     Ok((axis, block))
 }
 
+/// A zero point in the shape of the scales; a single one belongs to all of them.
+fn like_scale(context: &mut Context<'_>, zero: Value, scale: &[Dim]) -> Result<Value, Refusal> {
+    let shape = context.shape(zero)?;
+    if shape == scale || !shape.iter().all(|dim| dim.is(1)) {
+        return Ok(zero);
+    }
+    let scalar = context.builder.reshape(zero, Vec::new())?;
+    Ok(context.builder.broadcast(scalar, scale.to_vec())?)
+}
+
 fn quantize(context: &mut Context<'_>, node: &Node) -> Lowered {
     let x = context.operand(node, 0, "x")?;
     let scale = context.operand(node, 1, "y_scale")?;
@@ -54,6 +64,7 @@ fn quantize(context: &mut Context<'_>, node: &Node) -> Lowered {
         Some(zero) => zero,
         None => context.builder.scalar(Scalar::of(declared.unwrap_or(DType::U8), 0.0))?,
     };
+    let zero = like_scale(context, zero, &scales)?;
     let dtype = context.dtype(zero)?;
     if declared.is_some_and(|declared| declared != dtype) {
         return Err(attribute("output_dtype", format!("not the zero point's type {dtype}")));
@@ -77,6 +88,7 @@ fn dequantize(context: &mut Context<'_>, node: &Node) -> Lowered {
             context.builder.scalar(Scalar::of(stored, 0.0))?
         }
     };
+    let zero = like_scale(context, zero, &scales)?;
     let dtype = match node.int("output_dtype")? {
         None | Some(0) => context.dtype(scale)?,
         Some(number) => dtype_of_number("output_dtype", number)?,

@@ -209,6 +209,7 @@ fn target(
     for (&axis, size) in axes.iter().zip(&wanted) {
         match (size.as_const(), source[axis].as_const()) {
             (Some(size), Some(extent)) if extent > 0 => ratios.push(size as f64 / extent as f64),
+            (None, Some(_)) => return Err(Refusal::RunTime { operand: 3, name: "sizes" }),
             _ => return Err(unsupported("an aspect ratio kept between symbolic extents")),
         }
     }
