@@ -1,0 +1,111 @@
+//! Constant folding: operations on compile-time tensors are evaluated by the reference interpreter.
+//!
+//! A result is kept only where it is not much larger than what it is computed from, so that a broadcast of a small
+//! constant stays an operation. Weights are large, so what compilers do to them most, moving and scaling, has a short
+//! path here; it gives the same bits.
+
+mod weights;
+
+use std::collections::HashMap;
+
+use tcc_ir::data::Data;
+use tcc_ir::module::{Function, Module, Operation, Region, Value};
+use tcc_ir::operator::Operator;
+
+use crate::context::Context;
+use crate::error::Error;
+
+/// Results up to this size are folded whatever they come from.
+const SMALL_BYTES: usize = 1 << 16;
+
+/// True where a result of `bytes` may replace operands of `inputs` bytes.
+pub fn within_bounds(bytes: usize, inputs: usize) -> bool {
+    bytes <= SMALL_BYTES.max(inputs.saturating_mul(2))
+}
+
+/// The single result of `operator` on compile-time operands; `None` where the interpreter refuses.
+pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
+    match &evaluate_all(operator, operands)?[..] {
+        [data] => Some(data.clone()),
+        _ => None,
+    }
+}
+
+fn evaluate_all(operator: &Operator, operands: &[Data]) -> Option<Vec<Data>> {
+    if let Some(data) = weights::evaluate(operator, operands) {
+        return Some(vec![data]);
+    }
+    tcc_interpret::evaluate(operator, operands, &|_| None).ok()
+}
+
+/// Folds constants in every function.
+pub fn run(module: &mut Module, _context: &Context) -> Result<(), Error> {
+    for function in module.functions.values_mut() {
+        let mut body = std::mem::take(&mut function.body);
+        fold(function, &mut body, &mut HashMap::new());
+        function.body = body;
+    }
+    Ok(())
+}
+
+/// Bytes of all results where every extent is known; `None` otherwise.
+fn result_bytes(function: &Function, operation: &Operation) -> Option<usize> {
+    let mut sum = 0usize;
+    for value in &operation.results {
+        let ty = function.type_of(*value).as_tensor()?;
+        let count =
+            ty.static_shape()?.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent))?;
+        sum = sum.checked_add(ty.dtype().bytes_for(count)?)?;
+    }
+    Some(sum)
+}
+
+fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Data>) {
+    let mut kept = Vec::with_capacity(region.operations.len());
+    for mut operation in std::mem::take(&mut region.operations) {
+        if let (Operator::Constant { data }, [value]) = (&operation.operator, &operation.results[..]) {
+            known.insert(*value, data.clone());
+            kept.push(operation);
+            continue;
+        }
+        for nested in &mut operation.regions {
+            fold(function, nested, known);
+        }
+        match folded(function, &operation, known) {
+            Some(results) => {
+                for (value, data) in operation.results.iter().zip(results) {
+                    known.insert(*value, data.clone());
+                    kept.push(Operation {
+                        operator: Operator::Constant { data },
+                        operands: Vec::new(),
+                        results: vec![*value],
+                        regions: Vec::new(),
+                        location: operation.location.clone(),
+                    });
+                }
+            }
+            None => kept.push(operation),
+        }
+    }
+    region.operations = kept;
+}
+
+fn folded(function: &Function, operation: &Operation, known: &HashMap<Value, Data>) -> Option<Vec<Data>> {
+    if !operation.operator.describe().pure_function || !operation.regions.is_empty() {
+        return None;
+    }
+    let operands: Vec<Data> =
+        operation.operands.iter().map(|value| known.get(value).cloned()).collect::<Option<Vec<Data>>>()?;
+    let inputs = operands.iter().map(|data| data.bytes().len()).sum();
+    if !within_bounds(result_bytes(function, operation)?, inputs) {
+        return None;
+    }
+    let results = evaluate_all(&operation.operator, &operands)?;
+    let fits = results.len() == operation.results.len()
+        && results.iter().zip(&operation.results).all(|(data, value)| {
+            function.type_of(*value).as_tensor().is_some_and(|ty| {
+                ty.dtype() == data.dtype() && ty.static_shape().is_some_and(|shape| shape == data.shape())
+            })
+        });
+    fits.then_some(results)
+}

@@ -1,0 +1,136 @@
+//! Short paths for the operations that large weights go through: views, transposes, and `f32` sums and products.
+
+use tcc_ir::data::Data;
+use tcc_ir::operator::Operator;
+use tcc_ir::scalar::Function;
+
+/// The result where the operation has a short path; the interpreter's bits exactly.
+pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
+    match (operator, operands) {
+        (Operator::Reshape { shape }, [x]) => {
+            let shape: Option<Vec<usize>> =
+                shape.iter().map(|dim| dim.as_const().and_then(|dim| usize::try_from(dim).ok())).collect();
+            x.reshaped(&shape?).ok()
+        }
+        (Operator::Transpose { perm }, [x]) => transpose(x, perm),
+        (Operator::Map { body }, [a, b]) => {
+            let apply: fn(f32, f32) -> f32 = match body.as_call()? {
+                Function::Add => |a, b| a + b,
+                Function::Sub => |a, b| a - b,
+                Function::Mul => |a, b| a * b,
+                Function::Div => |a, b| a / b,
+                _ => return None,
+            };
+            elementwise(a, b, apply)
+        }
+        _ => None,
+    }
+}
+
+fn strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; shape.len()];
+    for axis in (0..shape.len().saturating_sub(1)).rev() {
+        strides[axis] = strides[axis + 1] * shape[axis + 1];
+    }
+    strides
+}
+
+/// Calls `visit` with the source offset of each element of `shape` in row-major order.
+fn walk(shape: &[usize], strides: &[usize], visit: &mut dyn FnMut(usize)) {
+    let count: usize = shape.iter().product();
+    let mut index = vec![0usize; shape.len()];
+    let mut offset = 0usize;
+    for _ in 0..count {
+        visit(offset);
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            offset += strides[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            offset -= strides[axis] * shape[axis];
+            index[axis] = 0;
+        }
+    }
+}
+
+fn transpose(x: &Data, perm: &[usize]) -> Option<Data> {
+    if x.dtype().is_packed() || x.dtype().bits() == 0 || perm.len() != x.shape().len() {
+        return None;
+    }
+    let size = x.dtype().size();
+    let from = strides(x.shape());
+    let shape: Vec<usize> = perm.iter().map(|axis| x.shape().get(*axis).copied()).collect::<Option<_>>()?;
+    let moved: Vec<usize> = perm.iter().map(|axis| from[*axis]).collect();
+    let bytes = &x.bytes()[..];
+    let mut out = Vec::with_capacity(bytes.len());
+    walk(&shape, &moved, &mut |offset| out.extend_from_slice(&bytes[offset * size..(offset + 1) * size]));
+    Data::new(x.dtype(), &shape, out.into()).ok()
+}
+
+/// Strides of `shape` broadcast to `out`; `None` where it does not broadcast.
+fn broadcast_strides(shape: &[usize], out: &[usize]) -> Option<Vec<usize>> {
+    let own = strides(shape);
+    let offset = out.len().checked_sub(shape.len())?;
+    let mut result = vec![0usize; out.len()];
+    for (axis, extent) in shape.iter().enumerate() {
+        if *extent == out[offset + axis] {
+            result[offset + axis] = if *extent == 1 { 0 } else { own[axis] };
+        } else if *extent != 1 {
+            return None;
+        }
+    }
+    Some(result)
+}
+
+fn elementwise(a: &Data, b: &Data, apply: fn(f32, f32) -> f32) -> Option<Data> {
+    let (left, right) = (a.to_f32()?, b.to_f32()?);
+    let rank = a.shape().len().max(b.shape().len());
+    let at =
+        |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |own| shape[own]);
+    let shape: Vec<usize> = (0..rank)
+        .map(|axis| match (at(a.shape(), axis), at(b.shape(), axis)) {
+            (1, extent) | (extent, 1) => Some(extent),
+            (x, y) => (x == y).then_some(x),
+        })
+        .collect::<Option<_>>()?;
+    let (from_a, from_b) = (broadcast_strides(a.shape(), &shape)?, broadcast_strides(b.shape(), &shape)?);
+    let mut values = Vec::with_capacity(shape.iter().product());
+    walk(&shape, &from_a, &mut |offset| values.push(left[offset]));
+    let mut place = 0;
+    walk(&shape, &from_b, &mut |offset| {
+        values[place] = apply(values[place], right[offset]);
+        place += 1;
+    });
+    Data::from_f32(&shape, &values).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tcc_ir::scalar::ScalarExpr;
+
+    #[test]
+    fn short_paths_give_the_interpreters_bits() {
+        let values: Vec<f32> = (0..30).map(|value| (value as f32 - 7.3) * 0.37).collect();
+        let x = Data::from_f32(&[2, 3, 5], &values).unwrap();
+        let s = Data::from_f32(&[3, 1], &[0.1, -2.5, 3.0]).unwrap();
+        let multiply = Operator::Map { body: ScalarExpr::call(Function::Mul) };
+        let cases = [
+            (Operator::Transpose { perm: vec![2, 0, 1] }, vec![x.clone()]),
+            (Operator::Reshape { shape: vec![6.into(), 5.into()] }, vec![x.clone()]),
+            (multiply, vec![x, s]),
+        ];
+        for (operator, operands) in cases {
+            let slow = tcc_interpret::evaluate(&operator, &operands, &|_| None).unwrap();
+            assert_eq!(evaluate(&operator, &operands).as_ref(), slow.first(), "{operator:?}");
+        }
+    }
+
+    #[test]
+    fn empty_tensors_fold() {
+        let x = Data::from_f32(&[0, 3], &[]).unwrap();
+        let y = evaluate(&Operator::Transpose { perm: vec![1, 0] }, &[x]).unwrap();
+        assert_eq!(y.shape(), [3, 0]);
+    }
+}

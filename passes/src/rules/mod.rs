@@ -1,0 +1,40 @@
+//! The rewrite rules, one topic a file.
+
+pub mod algebra;
+pub mod fold_affine;
+pub mod layout;
+pub mod permutation;
+pub mod reshape;
+pub mod transpose;
+
+#[cfg(test)]
+mod testing;
+
+use crate::egraph::rule::Rule;
+
+/// A file of rules.
+#[derive(Clone, Copy)]
+pub struct Topic {
+    /// Name of the file.
+    pub name: &'static str,
+    /// Its rules.
+    pub rules: fn() -> Vec<Rule>,
+}
+
+/// Rules that hold for every target: algebra, composites, integer lowering.
+pub const SIMPLIFY: &[Topic] = &[
+    Topic { name: "algebra", rules: algebra::rules },
+    Topic { name: "transpose", rules: transpose::rules },
+    Topic { name: "reshape", rules: reshape::rules },
+    Topic { name: "fold_affine", rules: fold_affine::rules },
+];
+
+/// Rules that move data layouts.
+pub const LAYOUT: &[Topic] = &[
+    Topic { name: "layout", rules: layout::rules },
+    Topic { name: "transpose", rules: transpose::rules },
+    Topic { name: "reshape", rules: reshape::rules },
+];
+
+#[cfg(test)]
+mod fusion_tests;
