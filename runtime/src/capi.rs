@@ -299,8 +299,11 @@ pub unsafe extern "C" fn tcc_load_memory(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tcc_executable_free(executable: *mut CExecutable) {
     if !executable.is_null() {
-        // SAFETY: as the caller promises.
-        guard(|| Ok(drop(unsafe { Box::from_raw(executable) })));
+        guard(|| {
+            // SAFETY: as the caller promises.
+            drop(unsafe { Box::from_raw(executable) });
+            Ok(())
+        });
     }
 }
 
@@ -426,8 +429,11 @@ pub unsafe extern "C" fn tcc_session_create(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tcc_session_free(session: *mut CSession) {
     if !session.is_null() {
-        // SAFETY: as the caller promises.
-        guard(|| Ok(drop(unsafe { Box::from_raw(session) })));
+        guard(|| {
+            // SAFETY: as the caller promises.
+            drop(unsafe { Box::from_raw(session) });
+            Ok(())
+        });
     }
 }
 
@@ -550,9 +556,9 @@ unsafe fn run(session: &mut CSession, inputs: &[CTensor], outputs: &mut [CTensor
                     let reason = format!("element {index} takes {needed} bytes, data is null or has fewer");
                     return Err(argument("inputs", reason));
                 }
-                // SAFETY: the caller promises `bytes` bytes at `data`.
                 let data = match needed {
                     0 => &[],
+                    // SAFETY: the caller promises `bytes` bytes at `data`.
                     _ => unsafe { std::slice::from_raw_parts(input.data.cast::<u8>(), needed) },
                 };
                 TensorRef::new(dtype, shape, data)?

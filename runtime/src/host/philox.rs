@@ -68,7 +68,7 @@ impl Philox {
         let [first, second] = self.pair(position / 2);
         let radius = (-2.0 * (1.0 - first).ln()).sqrt();
         let (sine, cosine) = (TAU * second).sin_cos();
-        radius * if position % 2 == 0 { cosine } else { sine }
+        radius * if position.is_multiple_of(2) { cosine } else { sine }
     }
 }
 

@@ -188,10 +188,11 @@ fn sample<T: Numeric, I: Element>(
             sum += (logit.to_f64() - largest).exp();
             sums.push(sum);
         }
-        for position in batch * samples..(batch + 1) * samples {
-            let target = generator.uniform(position as u64) * sum;
+        let first = batch * samples;
+        for (position, slot) in output[first..first + samples].iter_mut().enumerate() {
+            let target = generator.uniform((first + position) as u64) * sum;
             let class = sums.partition_point(|&sum| sum <= target).min(classes - 1);
-            output[position] = convert(class);
+            *slot = convert(class);
         }
     }
     call.scratch().floats = sums;

@@ -150,30 +150,21 @@ pub(super) fn build_split(signature: &Signature<'_>) -> Result<Box<dyn HostFunct
 }
 
 impl Split {
-    /// Calls `visit` with each piece.
+    /// Calls `visit` with each piece, as Python's `str.split` gives them: white space around pieces is dropped, except
+    /// at the end of the last one when the limit is reached; a delimiter leaves empty pieces.
     fn pieces<'s>(&self, text: &'s str, visit: &mut dyn FnMut(&'s str)) {
-        let mut rest = if self.delimiter.is_none() { text.trim_start() } else { text };
-        let mut splits = 0;
-        while !rest.is_empty() && splits < self.most {
-            let cut = match &self.delimiter {
-                Some(delimiter) => rest.split_once(delimiter.as_str()),
-                None => rest.split_once(char::is_whitespace).map(|(head, tail)| (head, tail.trim_start())),
-            };
-            let Some((head, tail)) = cut else { break };
-            visit(head);
-            splits += 1;
-            rest = tail;
-            if rest.is_empty() {
-                // A delimiter at the end leaves an empty piece, white space none.
-                if self.delimiter.is_some() {
-                    visit("");
-                }
-                return;
-            }
+        if let Some(delimiter) = &self.delimiter {
+            text.splitn(self.most.saturating_add(1), delimiter.as_str()).for_each(visit);
+            return;
         }
-        let last = if self.delimiter.is_none() { rest.trim_end() } else { rest };
-        if !last.is_empty() {
-            visit(last);
+        let mut rest = text.trim_start();
+        for _ in 0..self.most {
+            let Some((head, tail)) = rest.split_once(char::is_whitespace) else { break };
+            visit(head);
+            rest = tail.trim_start();
+        }
+        if !rest.is_empty() {
+            visit(rest);
         }
     }
 }

@@ -159,7 +159,7 @@ impl Session {
         self.start(inputs)?;
         let executable = Arc::clone(&self.executable);
         let mut direct: Vec<AlignedBytes> = Vec::with_capacity(self.memory.outputs.len());
-        for (index, &bytes) in self.prepared.output_bytes.iter().enumerate() {
+        for (index, &bytes) in self.prepared.lent_bytes.iter().enumerate() {
             let mut buffer = AlignedBytes::zeroed(bytes, "an output")?;
             let pointer = buffer.as_mut_ptr();
             self.memory.outputs[index] = Lent { pointer, bytes, ..Lent::NONE };
@@ -208,7 +208,7 @@ impl Session {
                 });
             }
             let DataMut::Bytes(buffer) = &mut output.data else { continue };
-            let needed = self.prepared.output_bytes[index];
+            let needed = self.prepared.lent_bytes[index];
             let fail = |reason| Error::OutputBuffer { output: port.name.clone(), reason };
             if buffer.len() < needed {
                 return Err(fail(format!("it takes up to {needed} bytes, the buffer has {}", buffer.len())));
@@ -246,7 +246,7 @@ impl Session {
     /// The most bytes that each output can take with inputs of the shapes last prepared or run; 0 for strings and
     /// for outputs without a bound.
     pub fn output_bytes(&self) -> &[usize] {
-        &self.prepared.output_limits
+        &self.prepared.output_bytes
     }
 
     /// Checks and takes the inputs.

@@ -39,9 +39,9 @@ pub(super) struct Prepared {
     /// Bytes of scratch memory for each thread.
     pub scratch_stride: usize,
     /// Bytes that each output may take in the caller's memory; 0 where it is copied at the end.
-    pub output_bytes: Vec<usize>,
+    pub lent_bytes: Vec<usize>,
     /// The most bytes of each output; 0 where there is no bound.
-    pub output_limits: Vec<usize>,
+    pub output_bytes: Vec<usize>,
     pub memory_use: MemoryUse,
 }
 
@@ -56,8 +56,8 @@ impl Prepared {
             patches: Vec::new(),
             scratch: AlignedBytes::new(),
             scratch_stride: 0,
+            lent_bytes: vec![0; executable.manifest.outputs.len()],
             output_bytes: vec![0; executable.manifest.outputs.len()],
-            output_limits: vec![0; executable.manifest.outputs.len()],
             memory_use: MemoryUse { arena: 0, scratch: 0, state },
         }
     }
@@ -117,7 +117,7 @@ impl Session {
             let bytes = self.memory.bytes_of(port.tensor, &shape)?;
             self.memory.inputs[index] = Lent { bytes, ..Lent::NONE };
         }
-        for (index, &bytes) in self.prepared.output_bytes.iter().enumerate() {
+        for (index, &bytes) in self.prepared.lent_bytes.iter().enumerate() {
             self.memory.outputs[index] = Lent { bytes, ..Lent::NONE };
         }
         self.prepared.patches.clear();
@@ -178,8 +178,8 @@ impl Session {
                 Err(error) => return Err(error),
             };
             let direct = tensor.storage == Storage::Output(index as u32) && tensor.dtype != DType::String;
-            self.prepared.output_bytes[index] = if direct { bytes } else { 0 };
-            self.prepared.output_limits[index] = bytes;
+            self.prepared.lent_bytes[index] = if direct { bytes } else { 0 };
+            self.prepared.output_bytes[index] = bytes;
         }
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! Small programs in memory whose kernels are Rust functions.
 
-#![allow(dead_code)] // Every test binary uses its own part.
+#![allow(dead_code)]
+// Every test binary uses its own part.
+
+// The kernels below access what the manifests of the tests declare; that is the contract of `KernelFn`.
+#![allow(clippy::undocumented_unsafe_blocks)]
 
 use std::sync::Arc;
 use tcc_runtime::manifest::*;
