@@ -1,5 +1,6 @@
 //! The kernel IR: loop nests over tiles, its scheduling steps and the lowering from tensor IR.
 
+pub mod evaluate;
 pub mod expr;
 pub mod fold;
 pub mod ir;

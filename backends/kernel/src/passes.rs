@@ -66,3 +66,6 @@ pub fn finalize(kernel: &mut Kernel, machine: &Machine) -> Result<(), Error> {
 fn checked(kernel: &Kernel, result: Result<(), VerifyError>) -> Result<(), Error> {
     result.map_err(|source| Error::Verify { kernel: kernel.name.clone(), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Readable text of kernels, for dumps and golden tests.
 //!
-//! A variable or buffer whose name is taken gets its number appended, so that text stays unambiguous. Index constants are
+//! A variable or buffer whose name is taken by another one or a dimension gets its number appended, so that text stays unambiguous. Index constants are
 //! bare numbers, others carry their type; `x[i; 8]` is a vector load, `valid` gives the number of leading lanes in use.
 
 use std::collections::HashMap;
@@ -74,9 +74,10 @@ struct Names<'k> {
     buffers: Vec<String>,
 }
 
-fn distinct<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Vec<String> {
+fn distinct<'n>(names: impl Iterator<Item = &'n str> + Clone, taken: &'n [String]) -> Vec<String> {
     let mut uses: HashMap<&str, usize> = HashMap::new();
-    names.clone().for_each(|name| *uses.entry(name).or_default() += 1);
+    let taken = taken.iter().map(String::as_str);
+    names.clone().chain(taken).for_each(|name| *uses.entry(name).or_default() += 1);
     names
         .enumerate()
         .map(|(number, name)| if uses[name] == 1 { name.to_string() } else { format!("{name}.{number}") })
@@ -104,8 +105,8 @@ impl<'k> Names<'k> {
     fn new(kernel: &'k Kernel) -> Names<'k> {
         Names {
             kernel,
-            variables: distinct(kernel.variables.iter().map(|variable| variable.name.as_str())),
-            buffers: distinct(kernel.buffers.iter().map(|buffer| buffer.name.as_str())),
+            variables: distinct(kernel.variables.iter().map(|variable| variable.name.as_str()), &kernel.dims),
+            buffers: distinct(kernel.buffers.iter().map(|buffer| buffer.name.as_str()), &[]),
         }
     }
 
@@ -283,6 +284,18 @@ mod tests {
                 Stmt::Store { buffer: y, index: i.into(), value: sum.into(), valid: None },
             ],
         }];
-        insta::assert_snapshot!(kernel, @"");
+        insta::assert_snapshot!(kernel, @"
+        kernel scale(n) {
+          argument 0 x: f32[n * 4] read
+          argument 1 y: f32[n] write
+          for i.0 in n parallel {
+            sum: f32 = f32:0.0
+            for i.1 in 4 {
+              sum: f32 = sum + x[i.0 * 4 + i.1]
+            }
+            y[i.0] = sum
+          }
+        }
+        ");
     }
 }

@@ -336,14 +336,16 @@ impl Simplifier {
 
     fn comparison(&mut self, function: Function, a: &Expr, b: &Expr) -> Expr {
         let (a, b) = (self.sum(a), self.sum(b));
+        let address = self.is_address(&a) && self.is_address(&b);
         let decided = match function {
+            Function::Equal | Function::LessEqual if a == b => Some(true),
+            Function::Less if a == b => Some(false),
+            _ if !address => None,
             Function::Less if self.always_less(&a, &b) => Some(true),
             Function::Less if self.never_negative(&a.clone().minus(&b)) => Some(false),
             Function::LessEqual if self.never_positive(&a.clone().minus(&b)) => Some(true),
             Function::LessEqual if self.always_less(&b, &a) => Some(false),
             Function::Equal if self.always_less(&a, &b) || self.always_less(&b, &a) => Some(false),
-            Function::Equal | Function::LessEqual if a == b => Some(true),
-            Function::Less if a == b => Some(false),
             _ => None,
         };
         match decided {
@@ -597,10 +599,12 @@ impl Simplifier {
             return Sum::constant(if function == Function::Min { x.min(y) } else { x.max(y) });
         }
         let difference = a.clone().minus(&b);
-        if self.never_positive(&difference) {
+        // Where data takes part, the difference could have wrapped.
+        let address = self.is_address(&a) && self.is_address(&b);
+        if address && self.never_positive(&difference) {
             return if function == Function::Min { a } else { b };
         }
-        if self.never_negative(&difference) {
+        if address && self.never_negative(&difference) {
             return if function == Function::Min { b } else { a };
         }
         let expr = Expr::call(function, vec![self.rebuild(&a), self.rebuild(&b)]);
