@@ -398,14 +398,18 @@ pub(crate) fn one(value: Value) -> Lowered {
     Ok(vec![Binding::Value(value)])
 }
 
-/// The contents of a stored tensor, referenced.
+/// The contents of a stored tensor as the IR holds them: numbers are referenced, text is copied.
 pub(crate) fn to_data(tensor: &Tensor) -> Result<Data, Refusal> {
     let element = tensor.element;
     let dtype = dtype(element).ok_or_else(|| unsupported(format!("element type {}", element.as_str_name())))?;
     let shape: Vec<usize> = tensor.dims.iter().map(|&size| size as usize).collect();
     match &tensor.payload {
         Payload::Bytes(bytes) => Ok(Data::new(dtype, &shape, bytes.clone())?),
-        Payload::Strings(_) => Err(unsupported("constant text")),
+        Payload::Strings(texts) => {
+            let texts: Result<Vec<&str>, _> = texts.iter().map(|text| std::str::from_utf8(text)).collect();
+            let texts = texts.map_err(|_| unsupported("text that is not UTF-8"))?;
+            Ok(Data::from_texts(&shape, &texts)?)
+        }
     }
 }
 

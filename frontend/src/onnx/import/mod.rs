@@ -23,6 +23,7 @@ use super::tensor::Tensor;
 use context::Context;
 use std::collections::BTreeMap;
 use std::fmt;
+use tcc_ir::data::Data;
 use tcc_ir::dim::Range;
 use tcc_ir::dtype::DType;
 use tcc_ir::module::Module;
@@ -88,6 +89,18 @@ pub fn check(model: &Model, options: &ImportOptions) -> Result<Vec<Unsupported>,
     let mut context = Context::new(options);
     context.function(&model.graph()?)?;
     Ok(context.unsupported)
+}
+
+/// The contents of a stored tensor as the IR holds them.
+///
+/// # Errors
+/// The element type has no counterpart in the IR, or text is not UTF-8; the message says which.
+pub fn data(tensor: &Tensor) -> Result<Data, String> {
+    context::to_data(tensor).map_err(|refusal| match refusal {
+        refusal::Refusal::Invalid(error) => error.to_string(),
+        refusal::Refusal::Unsupported(reason) => reason,
+        _ => "the tensor is not supported".into(),
+    })
 }
 
 /// The element type of the IR for one of ONNX; `None` where the IR has none.
