@@ -1,0 +1,11 @@
+//! Generated code against plain Rust.
+
+mod casts;
+mod control;
+mod functions;
+mod fused;
+mod harness;
+mod memory;
+mod objects;
+mod rearrange;
+mod reference;
