@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use tcc_ir::convert::element;
+use tcc_ir::convert::{element, texts};
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 
@@ -139,24 +139,6 @@ pub fn compare(expected: &Value, found: &Value, tolerance: &Tolerance) -> Result
     let form = || Difference::Form { expected: expected.describe(), found: found.describe() };
     match (expected, found) {
         (Value::Tensor(e), Value::Tensor(f)) => compare_tensors(e, f, tolerance),
-        (
-            Value::Strings { shape, elements },
-            Value::Strings { shape: found_shape, elements: found_elements },
-        ) => {
-            if shape != found_shape || elements.len() != found_elements.len() {
-                return Err(form());
-            }
-            let pairs = || elements.iter().zip(found_elements);
-            let Some(first) = pairs().position(|(e, f)| e != f) else { return Ok(()) };
-            Err(Difference::Elements {
-                wrong: pairs().filter(|(e, f)| e != f).count(),
-                count: elements.len(),
-                index: unravel(first, shape),
-                expected: format!("{:?}", elements[first]),
-                found: format!("{:?}", found_elements[first]),
-                excess: f64::INFINITY,
-            })
-        }
         (Value::Sequence(e), Value::Sequence(f)) if e.len() == f.len() => {
             for (position, (e, f)) in e.iter().zip(f).enumerate() {
                 compare(e, f, tolerance).map_err(|difference| Difference::Inside {
@@ -179,6 +161,9 @@ pub fn compare_tensors(expected: &Data, found: &Data, tolerance: &Tolerance) -> 
     if expected.dtype() != found.dtype() || expected.shape() != found.shape() {
         let describe = |data: &Data| Value::Tensor(data.clone()).describe();
         return Err(Difference::Form { expected: describe(expected), found: describe(found) });
+    }
+    if expected.dtype() == DType::String {
+        return compare_texts(expected, found);
     }
     let float = expected.dtype().is_float();
     let count = expected.count();
@@ -226,6 +211,21 @@ pub fn compare_tensors(expected: &Data, found: &Data, tolerance: &Tolerance) -> 
         }
     }
     Ok(())
+}
+
+fn compare_texts(expected: &Data, found: &Data) -> Result<(), Difference> {
+    let (e, f) = (texts(expected).unwrap_or_default(), texts(found).unwrap_or_default());
+    let wrong: Vec<usize> = (0..expected.count()).filter(|&index| e.get(index) != f.get(index)).collect();
+    let Some(&first) = wrong.first() else { return Ok(()) };
+    let text = |texts: &[&str]| texts.get(first).map_or("nothing".to_owned(), |text| format!("{text:?}"));
+    Err(Difference::Elements {
+        wrong: wrong.len(),
+        count: expected.count(),
+        index: unravel(first, expected.shape()),
+        expected: text(&e),
+        found: text(&f),
+        excess: f64::INFINITY,
+    })
 }
 
 /// `|found - expected|` over what the tolerance allows; at most 1 passes.
@@ -295,6 +295,18 @@ mod tests {
         let loose = Tolerance { absolute: 1e30, ..Tolerance::EXACT };
         assert!(compare_tensors(&expected, &Data::from_i64(&[1], &[i64::MAX - 1]).unwrap(), &loose).is_err());
         assert!(compare_tensors(&expected, &expected.clone(), &loose).is_ok());
+    }
+
+    #[test]
+    fn texts_are_compared_as_text() {
+        let expected = Data::from_texts(&[3], &["a", "bc", ""]).unwrap();
+        assert!(compare_tensors(&expected, &expected.clone(), &Tolerance::EXACT).is_ok());
+        let found = Data::from_texts(&[3], &["a", "b", "c"]).unwrap();
+        let difference = compare_tensors(&expected, &found, &Tolerance::EXACT).unwrap_err().to_string();
+        assert!(
+            difference.starts_with("2 of 3 elements differ, worst at [1]: expected \"bc\""),
+            "{difference}"
+        );
     }
 
     #[test]

@@ -13,10 +13,12 @@
 
 pub mod cache;
 pub mod compare;
+pub mod compiler;
 pub mod conformance;
 pub mod filetest;
 pub mod hostile;
 pub mod inputs;
+pub mod interpret;
 pub mod npz;
 pub mod program;
 pub mod runners;

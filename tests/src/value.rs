@@ -45,15 +45,8 @@ struct OptionalProto {
 /// An input or output of a model.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Numbers or truth values.
+    /// Numbers, truth values or text.
     Tensor(Data),
-    /// Text, row-major.
-    Strings {
-        /// Shape, outermost first.
-        shape: Vec<usize>,
-        /// One entry an element.
-        elements: Vec<String>,
-    },
     /// An ONNX sequence.
     Sequence(Vec<Value>),
     /// An ONNX optional that holds nothing.
@@ -66,7 +59,6 @@ impl Value {
         let list = |shape: &[usize]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         match self {
             Value::Tensor(data) => format!("{}[{}]", data.dtype(), list(data.shape())),
-            Value::Strings { shape, .. } => format!("string[{}]", list(shape)),
             Value::Sequence(elements) => format!("a sequence of {}", elements.len()),
             Value::Absent => "an absent optional".to_owned(),
         }
@@ -107,8 +99,8 @@ fn tensor(proto: &TensorProto) -> Result<Value, String> {
     let shape: Vec<usize> = tensor.dims.iter().map(|&dim| dim as usize).collect();
     match tensor.payload {
         Payload::Strings(elements) => {
-            let elements = elements.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
-            Ok(Value::Strings { shape, elements })
+            let texts: Vec<_> = elements.iter().map(|text| String::from_utf8_lossy(text)).collect();
+            Data::from_texts(&shape, &texts).map(Value::Tensor).map_err(|error| error.to_string())
         }
         Payload::Bytes(bytes) => {
             let dtype =

@@ -7,7 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
+use tcc_frontend::onnx::proto::tensor_proto::DataType;
 use tcc_frontend::onnx::proto::{ModelProto, ValueInfoProto, type_proto};
+use tcc_ir::data::Data;
+use tcc_ir::dtype::DType;
 
 use super::{RunError, Runner};
 use crate::compare::{Tolerance, compare};
@@ -64,7 +67,7 @@ impl Case {
         let data = folder.join("test_data_set_0");
         let read = |role: &str, index: usize, declared: &ValueInfoProto| {
             let value = read_onnx_value(&data.join(format!("{role}_{index}.pb")), kind(declared)?)?;
-            Ok::<_, String>((declared.name().to_owned(), value))
+            Ok::<_, String>((declared.name().to_owned(), as_declared(value, declared)))
         };
         let declared = graph.input.iter().filter(|input| !constants.contains(input.name()));
         let inputs =
@@ -111,6 +114,20 @@ fn kind(declared: &ValueInfoProto) -> Result<Kind, String> {
         Some(type_proto::Value::SequenceType(_)) => Ok(Kind::Sequence),
         Some(type_proto::Value::OptionalType(_)) => Ok(Kind::Optional),
         Some(_) => Err(format!("{} is neither tensor, sequence nor optional", declared.name())),
+    }
+}
+
+/// The files of the suite hold bfloat16 under the type of NumPy's stand-in for it, UINT16.
+fn as_declared(value: Value, declared: &ValueInfoProto) -> Value {
+    let element = match declared.r#type.as_ref().and_then(|declared| declared.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type(),
+        _ => return value,
+    };
+    match &value {
+        Value::Tensor(data) if data.dtype() == DType::U16 && element == DataType::Bfloat16 as i32 => {
+            Data::new(DType::BF16, data.shape(), data.bytes().clone()).map_or(value, Value::Tensor)
+        }
+        _ => value,
     }
 }
 
