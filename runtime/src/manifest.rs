@@ -1,7 +1,7 @@
 //! The manifest: what a compiled program is, apart from its code and its weights.
 //!
 //! A compiler fills in a [`Manifest`]; it travels as JSON inside a bundle, or stays in memory when the program is
-//! run where it was compiled. [`Manifest::validate`](crate::validate) states and checks what must hold.
+//! run where it was compiled. [`Manifest::validate`] states and checks what must hold.
 //!
 //! - Every tensor is dense and row-major, with its *actual* dimensions: a data-dependent dimension below its bound
 //!   leaves the rest of the buffer unused at the end, it does not leave gaps.

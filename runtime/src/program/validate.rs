@@ -31,8 +31,8 @@ impl Manifest {
         if self.format != FORMAT_VERSION {
             return Err(Error::Version { what: "manifest", found: self.format, supported: FORMAT_VERSION });
         }
-        self.check_symbols()?;
         self.check_ports()?;
+        self.check_symbols()?;
         self.check_weights()?;
         for id in 0..self.tensors.len() as TensorId {
             self.check_tensor(id)?;
