@@ -81,7 +81,8 @@ impl Axis {
             x = x.round_ties_even();
         }
         let (low, high) = self.borders();
-        if x < low || x > high {
+        // Cubic interpolation treats each of its samples by itself.
+        if kind != ResizeKind::Cubic && (x < low || x > high) {
             match self.outside {
                 PadKind::Edge => x = x.clamp(0.0, n - 1.0),
                 PadKind::Reflect => x = reflect(x, low, high),

@@ -116,13 +116,8 @@ impl Resize {
         let half_pixel = (x + 0.5) / scale - 0.5;
         let source = match self.coordinates {
             CoordinateKind::HalfPixel => half_pixel,
-            CoordinateKind::PytorchHalfPixel => {
-                if scaled == 1.0 {
-                    -0.5
-                } else {
-                    half_pixel
-                }
-            }
+            CoordinateKind::PytorchHalfPixel if output == 1 => 0.0,
+            CoordinateKind::PytorchHalfPixel => half_pixel,
             CoordinateKind::HalfPixelSymmetric => n / 2.0 * (1.0 - output as f64 / scaled) + half_pixel,
             CoordinateKind::AlignCorners => {
                 if scaled == 1.0 {
