@@ -3,7 +3,7 @@
 use super::super::super::graph::Node;
 use super::super::context::{Context, Lowered, one};
 use super::super::dtype_of_number;
-use super::super::refusal::{Refusal, attribute, operands, unsupported};
+use super::super::refusal::{Refusal, attribute, operands};
 use super::super::sizes;
 use super::super::table::{Entry, between, since};
 use super::scalar::Body;
@@ -122,6 +122,9 @@ fn equal(context: &mut Context<'_>, node: &Node) -> Lowered {
     let size = |context: &Context<'_>, index| context.known(node, index).and_then(|known| known.dims());
     let sizes = size(context, 0).zip(size(context, 1));
     let (a, b) = pair(context, node)?;
+    if context.dtype(a)? == DType::String {
+        return one(context.equal_texts(a, b)?);
+    }
     let result = context.call(Function::Equal, &[a, b])?;
     if let Some((a, b)) = sizes
         && let ([a], [b]) = (&a[..], &b[..])
@@ -229,11 +232,11 @@ fn cast_like(context: &mut Context<'_>, node: &Node) -> Lowered {
 
 fn convert(context: &mut Context<'_>, node: &Node, x: Value, to: DType) -> Lowered {
     let from = context.dtype(x)?;
-    if from == DType::String || to == DType::String {
-        return Err(unsupported(format!("conversion of {from} to {to}")));
-    }
     if from == to {
         return one(x);
+    }
+    if from == DType::String || to == DType::String {
+        return one(context.cast_text(x, to)?);
     }
     let mut body = ScalarExpr::identity();
     // `saturate` speaks of 8-bit floating-point targets alone.

@@ -124,22 +124,6 @@ fn top_k(context: &mut Context<'_>, node: &Node) -> Lowered {
 }
 
 impl Context<'_> {
-    /// A run-time function by the ONNX operator's name, with result types.
-    pub(super) fn host(
-        &mut self,
-        operator: &str,
-        attributes: &str,
-        types: &[Type],
-        values: &[Value],
-    ) -> Result<Vec<Value>, Refusal> {
-        let operator = Operator::Host {
-            function: format!("onnx.{operator}"),
-            attributes: attributes.to_owned(),
-            types: types.iter().map(Type::to_string).collect(),
-        };
-        Ok(self.builder.op(operator, values)?)
-    }
-
     /// Coordinates of the non-zero elements, `[rank, count]`, in row-major order.
     pub(super) fn non_zero(&mut self, x: Value) -> Result<Value, Refusal> {
         let rank = self.shape(x)?.len();

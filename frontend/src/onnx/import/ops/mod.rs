@@ -6,6 +6,7 @@ mod convolution;
 mod elementwise;
 mod gather;
 mod generation;
+mod host;
 mod layout;
 mod loss;
 mod matmul;
@@ -17,6 +18,7 @@ mod recurrent;
 mod reduction;
 mod resize;
 mod scalar;
+mod sequence;
 mod signal;
 mod slicing;
 mod training;
@@ -31,6 +33,7 @@ pub(super) static TABLES: &[&[Entry]] = &[
     elementwise::TABLE,
     gather::TABLE,
     generation::TABLE,
+    host::TABLE,
     layout::TABLE,
     loss::TABLE,
     matmul::TABLE,
@@ -41,6 +44,7 @@ pub(super) static TABLES: &[&[Entry]] = &[
     recurrent::TABLE,
     reduction::TABLE,
     resize::TABLE,
+    sequence::TABLE,
     signal::TABLE,
     slicing::TABLE,
     training::TABLE,
