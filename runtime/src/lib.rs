@@ -24,5 +24,5 @@ pub use error::{Error, Result};
 pub use manifest::Manifest;
 pub use pool::ThreadPool;
 pub use program::{Executable, Program, WeightData};
-pub use session::{Session, SessionOptions};
+pub use session::{MemoryUse, Session, SessionOptions, StepTime};
 pub use tensor::{Element, Shape, Tensor, TensorMut, TensorRef};

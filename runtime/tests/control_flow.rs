@@ -19,6 +19,7 @@ fn id(symbol: &DimExpr) -> u32 {
 
 /// out[0..n] = a, out[n] = n as f32; dims = n
 unsafe extern "C" fn append(buffers: *const *mut u8, dims: *const i64, _: *mut u8, _: i64, _: i64) {
+    // SAFETY: the buffers are as large as the steps below declare.
     unsafe {
         let (a, out) = ((*buffers).cast::<f32>(), (*buffers.add(1)).cast::<f32>());
         let n = *dims as usize;
@@ -29,6 +30,7 @@ unsafe extern "C" fn append(buffers: *const *mut u8, dims: *const i64, _: *mut u
 
 /// out = a + dims[0] for one i64
 unsafe extern "C" fn increase(buffers: *const *mut u8, dims: *const i64, _: *mut u8, _: i64, _: i64) {
+    // SAFETY: the buffers are as large as the steps below declare.
     unsafe {
         let (a, out) = ((*buffers).cast::<i64>(), (*buffers.add(1)).cast::<i64>());
         *out = *a + *dims;

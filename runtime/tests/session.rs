@@ -7,7 +7,7 @@ mod programs;
 use programs::*;
 use std::sync::Arc;
 use tcc_runtime::manifest::*;
-use tcc_runtime::{DType, DimExpr, Error, Session, SessionOptions, TensorMut, TensorRef, ThreadPool};
+use tcc_runtime::{DType, Error, Session, SessionOptions, TensorMut, TensorRef, ThreadPool};
 
 fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919) % 1009) as f32 / 31.0 - 16.0).collect()
@@ -185,31 +185,6 @@ fn state_lives_from_run_to_run() {
     assert_eq!(outputs[0].elements::<f32>().unwrap(), x);
 }
 
-/// y = if c { x + x } else { x * 5 }, where the branches compute in the arena.
-fn choice() -> Builder {
-    let mut b = Builder::new();
-    let n = b.symbol("n", 0, i64::MAX, SymbolSource::Input { input: 0, axis: 0 });
-    let x = b.input("x", DType::F32, &[n.clone()]);
-    let c = b.input("c", DType::Bool, &[]);
-    let y = b.output("y", DType::F32, &[n.clone()]);
-    let double = b.arena("double", DType::F32, &[n.clone()], 1, 1);
-    let add = b.kernel("add", add, &[Access::Read, Access::Read, Access::Write], 0);
-    let scale = b.kernel("scale", scale, &[Access::Read, Access::Write], 1);
-    b.call(Step::If(IfStep {
-        condition: c,
-        then: Branch {
-            steps: vec![run_kernel(add, &[x, x, double], &[], n.clone(), 4)],
-            results: vec![Transfer { from: double, to: y }],
-        },
-        otherwise: Branch {
-            steps: vec![run_kernel(scale, &[x, y], &[constant(5)], n, 4)],
-            results: vec![Transfer { from: y, to: y }],
-        },
-        binds: vec![],
-    }));
-    b
-}
-
 #[test]
 fn if_takes_one_branch() {
     let executable = choice().finish().unwrap();
@@ -222,50 +197,6 @@ fn if_takes_one_branch() {
         let expected: Vec<f32> = x.iter().map(|x| x * factor).collect();
         assert_eq!(outputs[0].elements::<f32>().unwrap(), expected);
     }
-}
-
-/// sum = x + ... + x, `trips` times or while iteration + 1 < stop; all = the sums after each iteration; row = the
-/// iteration number times 2, through the symbol.
-fn repetition() -> Builder {
-    let mut b = Builder::new();
-    let x = b.input("x", DType::F32, &[constant(4)]);
-    let trips = b.input("trips", DType::I64, &[]);
-    let stop = b.input("stop", DType::I64, &[]);
-    let iteration_symbol = b.symbol("i", 0, i64::MAX, SymbolSource::Step { bound: None });
-    let count = b.symbol("count", 0, i64::MAX, SymbolSource::Step { bound: None });
-    let sum = b.output("sum", DType::F32, &[constant(4)]);
-    let all = b.host("all", DType::F32, &[count.clone(), constant(4)]);
-    b.result("all", all);
-    let zero = b.weight("zero", DType::F32, &[4], vec![0; 16]);
-    let next = b.arena("next", DType::F32, &[constant(4)], 0, 3);
-    let iteration = b.arena("iteration", DType::I64, &[], 0, 3);
-    let go_on = b.arena("go_on", DType::Bool, &[constant(1)], 0, 3);
-    let row = b.arena("row", DType::F32, &[constant(4)], 0, 3);
-    let rows = b.host("rows", DType::F32, &[count.clone(), constant(4)]);
-    b.result("rows", rows);
-    let add = b.kernel("add", add, &[Access::Read, Access::Read, Access::Write], 0);
-    let less = b.kernel("less", less, &[Access::Read, Access::Read, Access::Write], 0);
-    let scale = b.kernel("scale", scale, &[Access::Read, Access::Write], 1);
-    let symbols = |dim: &DimExpr| match dim {
-        DimExpr::Symbol(id) => *id,
-        _ => unreachable!("a symbol"),
-    };
-    b.call(Step::Loop(LoopStep {
-        trip_count: Some(trips),
-        condition_next: Some(go_on),
-        iteration: Some(iteration),
-        iteration_symbol: Some(symbols(&iteration_symbol)),
-        carried: vec![Carried { initial: zero, state: sum, next }],
-        body: vec![
-            run_kernel(add, &[sum, x, next], &[], constant(4), 1),
-            run_kernel(less, &[iteration, stop, go_on], &[], constant(1), 1),
-            run_kernel(scale, &[x, row], &[iteration_symbol.clone().mul(2)], constant(4), 4),
-        ],
-        scans: vec![Scan { element: next, result: all }, Scan { element: row, result: rows }],
-        iterations: Some(symbols(&count)),
-        ..LoopStep::default()
-    }));
-    b
 }
 
 #[test]
@@ -330,4 +261,26 @@ fn an_alias_beyond_its_tensor_is_refused() {
     assert!(session.run(&[TensorRef::from_slice(&[6], &x).unwrap()]).is_ok());
     let error = session.run(&[TensorRef::from_slice(&[5], &x[..5]).unwrap()]).unwrap_err();
     assert!(matches!(&error, Error::Program { field, .. } if field.contains("`part`")), "{error}");
+}
+
+#[test]
+fn steps_are_measured_on_demand() {
+    let executable = repetition().finish().unwrap();
+    let mut session = Session::new(&executable, 1).unwrap();
+    let (x, trips, stop) = ([1f32; 4], [5i64], [100i64]);
+    let inputs = [
+        TensorRef::from_slice(&[4], &x).unwrap(),
+        TensorRef::from_slice(&[], &trips).unwrap(),
+        TensorRef::from_slice(&[], &stop).unwrap(),
+    ];
+    session.run(&inputs).unwrap();
+    assert!(session.step_times().is_empty());
+    session.measure_steps(true);
+    session.run(&inputs).unwrap();
+    session.run(&inputs).unwrap();
+    let times = session.step_times();
+    assert_eq!(times.iter().map(|time| time.calls).collect::<Vec<_>>(), [2, 10, 10, 10]);
+    assert!(times[0].total >= times[1..].iter().map(|time| time.total).sum());
+    session.measure_steps(false);
+    assert!(session.step_times().is_empty());
 }

@@ -8,6 +8,7 @@ use crate::manifest::{HostStep, KernelFn, KernelStep, LoopStep, Scan, Step, Stor
 use crate::program::Executable;
 use crate::tensor::Shape;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A value about to be copied into another tensor, with its shape before symbols change.
 pub(super) struct Pending {
@@ -58,6 +59,7 @@ impl Session {
     fn steps(&mut self, executable: &Executable, steps: &[Step], first: u32) -> Result<()> {
         let mut number = first;
         for step in steps {
+            let start = (!self.profile.is_empty()).then(Instant::now);
             match step {
                 Step::Kernel(step) => self.kernel(executable, step, number)?,
                 Step::Copy { from, to } => self.memory.copy(*from, *to)?,
@@ -82,6 +84,11 @@ impl Session {
                     self.transfer(branch.results.iter().map(|result| (result.from, result.to)), &step.binds)?;
                 }
                 Step::Loop(step) => self.repeat(executable, step, number)?,
+            }
+            if let Some(start) = start {
+                let time = &mut self.profile[number as usize];
+                time.calls += 1;
+                time.total += start.elapsed();
             }
             number += executable.analysis.spans[number as usize];
         }

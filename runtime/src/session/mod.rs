@@ -23,6 +23,7 @@ pub(crate) use memory::SessionMemory;
 use memory::{Lent, copy_strings};
 use prepare::Prepared;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How a session runs.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,15 @@ impl MemoryUse {
     }
 }
 
+/// How often a step has run and how long it took in all, with the steps inside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepTime {
+    /// Number of times.
+    pub calls: u64,
+    /// Time of all calls together.
+    pub total: Duration,
+}
+
 /// A program with the memory to run it, for one thread at a time.
 pub struct Session {
     executable: Arc<Executable>,
@@ -64,6 +74,8 @@ pub struct Session {
     scratch: HostScratch,
     memory_limit: Option<u64>,
     random_epoch: u32,
+    /// By step number; empty while nothing is measured.
+    profile: Vec<StepTime>,
 }
 
 // SAFETY: the raw pointers inside lead to memory that the session owns, to weights that nobody writes, and, during a
@@ -94,6 +106,7 @@ impl Session {
             scratch: HostScratch::default(),
             memory_limit: options.memory_limit,
             random_epoch: 0,
+            profile: Vec::new(),
         };
         session.check_limit(session.prepared.memory_use)?;
         Ok(session)
@@ -117,6 +130,19 @@ impl Session {
     /// Makes random operators give other numbers. Runs with the same epoch give the same; it is 0 at first.
     pub fn set_random_epoch(&mut self, epoch: u32) {
         self.random_epoch = epoch;
+    }
+
+    /// Starts to measure every step anew, or stops.
+    pub fn measure_steps(&mut self, on: bool) {
+        self.profile.clear();
+        if on {
+            self.profile.resize(self.executable.analysis.spans.len(), StepTime::default());
+        }
+    }
+
+    /// What was measured, by step number; empty when nothing is.
+    pub fn step_times(&self) -> &[StepTime] {
+        &self.profile
     }
 
     /// Sets all state tensors to zero, as they were at first.

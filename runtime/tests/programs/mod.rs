@@ -5,6 +5,7 @@
 
 // The kernels below access what the manifests of the tests declare; that is the contract of `KernelFn`.
 #![allow(clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::cloned_ref_to_slice_refs)] // Shapes read better as lists.
 
 use std::sync::Arc;
 use tcc_runtime::manifest::*;
@@ -194,5 +195,74 @@ pub fn contraction(k: usize, n: usize) -> Builder {
         scratch_bytes: constant(4 * n as i64),
     }));
     b.call(run_kernel(add, &[product, product, y], &[], rows.mul(nd), 64));
+    b
+}
+
+/// y = if c { x + x } else { x * 5 }, where the branches compute in the arena.
+pub fn choice() -> Builder {
+    let mut b = Builder::new();
+    let n = b.symbol("n", 0, i64::MAX, SymbolSource::Input { input: 0, axis: 0 });
+    let x = b.input("x", DType::F32, &[n.clone()]);
+    let c = b.input("c", DType::Bool, &[]);
+    let y = b.output("y", DType::F32, &[n.clone()]);
+    let double = b.arena("double", DType::F32, &[n.clone()], 1, 1);
+    let add = b.kernel("add", add, &[Access::Read, Access::Read, Access::Write], 0);
+    let scale = b.kernel("scale", scale, &[Access::Read, Access::Write], 1);
+    b.call(Step::If(IfStep {
+        condition: c,
+        then: Branch {
+            steps: vec![run_kernel(add, &[x, x, double], &[], n.clone(), 4)],
+            results: vec![Transfer { from: double, to: y }],
+        },
+        otherwise: Branch {
+            steps: vec![run_kernel(scale, &[x, y], &[constant(5)], n, 4)],
+            results: vec![Transfer { from: y, to: y }],
+        },
+        binds: vec![],
+    }));
+    b
+}
+
+/// sum = x + ... + x, `trips` times or while iteration + 1 < stop; all = the sums after each iteration; row = the
+/// iteration number times 2, through the symbol.
+pub fn repetition() -> Builder {
+    let mut b = Builder::new();
+    let x = b.input("x", DType::F32, &[constant(4)]);
+    let trips = b.input("trips", DType::I64, &[]);
+    let stop = b.input("stop", DType::I64, &[]);
+    let iteration_symbol = b.symbol("i", 0, i64::MAX, SymbolSource::Step { bound: None });
+    let count = b.symbol("count", 0, i64::MAX, SymbolSource::Step { bound: None });
+    let sum = b.output("sum", DType::F32, &[constant(4)]);
+    let all = b.host("all", DType::F32, &[count.clone(), constant(4)]);
+    b.result("all", all);
+    let zero = b.weight("zero", DType::F32, &[4], vec![0; 16]);
+    let next = b.arena("next", DType::F32, &[constant(4)], 0, 3);
+    let iteration = b.arena("iteration", DType::I64, &[], 0, 3);
+    let go_on = b.arena("go_on", DType::Bool, &[constant(1)], 0, 3);
+    let row = b.arena("row", DType::F32, &[constant(4)], 0, 3);
+    let rows = b.host("rows", DType::F32, &[count.clone(), constant(4)]);
+    b.result("rows", rows);
+    let add = b.kernel("add", add, &[Access::Read, Access::Read, Access::Write], 0);
+    let less = b.kernel("less", less, &[Access::Read, Access::Read, Access::Write], 0);
+    let scale = b.kernel("scale", scale, &[Access::Read, Access::Write], 1);
+    let symbols = |dim: &DimExpr| match dim {
+        DimExpr::Symbol(id) => *id,
+        _ => unreachable!("a symbol"),
+    };
+    b.call(Step::Loop(LoopStep {
+        trip_count: Some(trips),
+        condition_next: Some(go_on),
+        iteration: Some(iteration),
+        iteration_symbol: Some(symbols(&iteration_symbol)),
+        carried: vec![Carried { initial: zero, state: sum, next }],
+        body: vec![
+            run_kernel(add, &[sum, x, next], &[], constant(4), 1),
+            run_kernel(less, &[iteration, stop, go_on], &[], constant(1), 1),
+            run_kernel(scale, &[x, row], &[iteration_symbol.clone().mul(2)], constant(4), 4),
+        ],
+        scans: vec![Scan { element: next, result: all }, Scan { element: row, result: rows }],
+        iterations: Some(symbols(&count)),
+        ..LoopStep::default()
+    }));
     b
 }
