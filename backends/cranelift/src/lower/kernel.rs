@@ -36,8 +36,16 @@ pub(crate) fn lower(
         unreachable!("a kernel's function has five arguments");
     };
     let variables = vec![None; kernel.variables.len()];
-    let mut lowering =
-        Lowering { kernel, machine, builder, fma_double, dims, buffers: Vec::new(), variables };
+    let mut lowering = Lowering {
+        kernel,
+        machine,
+        builder,
+        fma_double,
+        dims,
+        buffers: Vec::new(),
+        variables,
+        accumulating: None,
+    };
 
     let (work, done) = (lowering.builder.create_block(), lowering.builder.create_block());
     let parallel = match &kernel.body[..] {

@@ -1,10 +1,10 @@
 //! Loads and stores: consecutive elements, gathers and scatters, all lanes or the leading ones.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, StackSlot, Type, Value, types};
+use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, MemFlagsData, StackSlot, Type, Value, types};
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Function, ScalarOp};
-use tcc_kernel::ir::{BufferId, Expr, Ty};
+use tcc_kernel::ir::{Access, BufferId, Expr, Space, Ty, Var};
 
 use super::Lowering;
 use super::lanes::{Lanes, Origin, Parts, REGISTER, bits_type, lane_type, memory, register, registers};
@@ -25,11 +25,12 @@ impl Lowering<'_, '_> {
     pub fn load(&mut self, buffer: BufferId, index: &Expr, lanes: u16, valid: Option<&Expr>) -> Lanes {
         let ty = Ty::vector(self.kernel.buffer_of(buffer).dtype, lanes);
         let place = self.place(buffer, index, lanes);
-        let Some(valid) = valid else { return self.load_all(ty, &place) };
+        let flags = self.load_flags(buffer, index);
+        let Some(valid) = valid else { return self.load_all(ty, &place, flags) };
         let valid = self.expr(valid);
         if let Some(valid) = valid.constant().map(|scalar| scalar.as_i64()) {
             if valid >= i64::from(lanes) {
-                return self.load_all(ty, &place);
+                return self.load_all(ty, &place, flags);
             }
             if valid <= 0 {
                 return self.zero(ty);
@@ -54,6 +55,21 @@ impl Lowering<'_, '_> {
             }
         }
         self.store_leading(&value, &place, valid.parts[0]);
+    }
+
+    /// Whether a load may move to its use.
+    ///
+    /// Cranelift keeps loads in their order and sinks arithmetic to its use, so that in a loop that only accumulates all loads
+    /// would come first and need a register each. A load from an argument that is only read is like arithmetic there: nothing
+    /// is stored before the loop's end. It must not leave the loop, or an empty loop would read what is not there, so its
+    /// index has to vary with the loop's counter.
+    fn load_flags(&self, buffer: BufferId, index: &Expr) -> MemFlagsData {
+        let declaration = self.kernel.buffer_of(buffer);
+        let read_only = declaration.access == Access::Read && matches!(declaration.space, Space::Argument(_));
+        match self.accumulating {
+            Some(counter) if read_only && varies(index, counter) => memory().with_readonly().with_can_move(),
+            _ => memory(),
+        }
     }
 
     /// Address and constant offset of an element.
@@ -139,15 +155,15 @@ impl Lowering<'_, '_> {
         }
     }
 
-    fn load_all(&mut self, ty: Ty, place: &Place) -> Lanes {
+    fn load_all(&mut self, ty: Ty, place: &Place, flags: MemFlagsData) -> Lanes {
         let lane = lane_type(ty.dtype);
         let raw = match place {
-            Place::Consecutive(address, offset) => self.load_consecutive(ty, *address, *offset),
+            Place::Consecutive(address, offset) => self.load_consecutive(ty, *address, *offset, flags),
             _ => {
                 let scalars: Parts = (0..usize::from(ty.lanes))
                     .map(|number| {
                         let (address, offset) = self.lane_address(place, number, i64::from(lane.bytes()));
-                        self.builder.ins().load(lane, memory(), address, offset)
+                        self.builder.ins().load(lane, flags, address, offset)
                     })
                     .collect();
                 // Truth values are bytes until `loaded`.
@@ -173,10 +189,10 @@ impl Lowering<'_, '_> {
     }
 
     /// Elements as they lie in memory.
-    fn load_consecutive(&mut self, ty: Ty, address: Value, offset: i32) -> Lanes {
+    fn load_consecutive(&mut self, ty: Ty, address: Value, offset: i32, flags: MemFlagsData) -> Lanes {
         let lane = lane_type(ty.dtype);
         if ty.lanes == 1 {
-            let value = self.builder.ins().load(lane, memory(), address, offset);
+            let value = self.builder.ins().load(lane, flags, address, offset);
             return Lanes { lane, ..Lanes::scalar(ty.dtype, value) };
         }
         let total = usize::from(ty.lanes) * lane.bytes() as usize;
@@ -184,22 +200,29 @@ impl Lowering<'_, '_> {
             .map(|number| {
                 let start = number * REGISTER;
                 let (address, offset) = self.offset_by(address, offset, start as i64);
-                self.load_bytes(lane, address, offset, REGISTER.min(total - start))
+                self.load_bytes(lane, address, offset, REGISTER.min(total - start), flags)
             })
             .collect();
         Lanes { ty, lane, parts, origin: Origin::Any }
     }
 
     /// A register of which the first so many bytes are in memory; nothing behind them is read.
-    fn load_bytes(&mut self, lane: Type, address: Value, offset: i32, bytes: usize) -> Value {
+    fn load_bytes(
+        &mut self,
+        lane: Type,
+        address: Value,
+        offset: i32,
+        bytes: usize,
+        flags: MemFlagsData,
+    ) -> Value {
         let to = register(lane);
         if bytes == REGISTER {
-            return self.builder.ins().load(to, memory(), address, offset);
+            return self.builder.ins().load(to, flags, address, offset);
         }
         let mut part: Option<Value> = None;
         for (start, chunk) in chunks(bytes) {
             let (address, offset) = self.offset_by(address, offset, start as i64);
-            let scalar = self.builder.ins().load(chunk, memory(), address, offset);
+            let scalar = self.builder.ins().load(chunk, flags, address, offset);
             let number = (start / chunk.bytes() as usize) as u8;
             part = Some(match part {
                 None if chunk.bits() >= 32 => self.builder.ins().scalar_to_vector(register(chunk), scalar),
@@ -274,7 +297,7 @@ impl Lowering<'_, '_> {
 
         self.builder.switch_to_block(all);
         self.builder.seal_block(all);
-        let raw = self.load_all(bytes_ty, place);
+        let raw = self.load_all(bytes_ty, place, memory());
         self.jump(join, &raw.parts);
 
         self.builder.switch_to_block(some);
@@ -293,7 +316,7 @@ impl Lowering<'_, '_> {
                 let to = this.advance(slot_address, number, i64::from(lane.bytes()));
                 this.builder.ins().store(memory(), element, to, 0);
             });
-            let raw = self.load_consecutive(bytes_ty, slot_address, 0);
+            let raw = self.load_consecutive(bytes_ty, slot_address, 0, memory());
             self.jump(join, &raw.parts);
         }
 
@@ -402,6 +425,22 @@ impl Lowering<'_, '_> {
         let bytes = self.builder.ins().imul_imm_s(number, distance);
         let bytes = self.builder.ins().iadd_imm_s(bytes, i64::from(offset));
         self.builder.ins().iadd(address, bytes)
+    }
+}
+
+/// True where an index is certain to change with a counter: a sum with one term in it, or a product.
+fn varies(index: &Expr, counter: Var) -> bool {
+    match index {
+        Expr::Var(var) => *var == counter,
+        Expr::Ramp { base, .. } => varies(base, counter),
+        Expr::Call(ScalarOp::Call(Function::Add | Function::Sub | Function::Mul), terms) => {
+            match (terms[0].mentions(counter), terms[1].mentions(counter)) {
+                (true, false) => varies(&terms[0], counter) && !terms[1].is_index(0),
+                (false, true) => varies(&terms[1], counter) && !terms[0].is_index(0),
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 

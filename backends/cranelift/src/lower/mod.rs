@@ -18,6 +18,7 @@ use cranelift_codegen::ir::{FuncRef, Type, Value};
 use cranelift_frontend::{FunctionBuilder, Variable};
 use smallvec::SmallVec;
 use tcc_kernel::Kernel;
+use tcc_kernel::ir::Var;
 
 pub(crate) use fused::{fma_double, fma_double_signature, needs_fma_double};
 pub(crate) use kernel::{lower, signature};
@@ -54,4 +55,6 @@ struct Lowering<'k, 'f> {
     /// Address of each buffer.
     buffers: Vec<Value>,
     variables: Vec<Option<Slot>>,
+    /// Counter of the innermost loop, where that loop only accumulates and no branch inside it is being lowered.
+    accumulating: Option<Var>,
 }

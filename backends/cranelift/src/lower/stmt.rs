@@ -34,12 +34,14 @@ impl Lowering<'_, '_> {
                 let (yes, no, join) =
                     (self.builder.create_block(), self.builder.create_block(), self.builder.create_block());
                 self.builder.ins().brif(condition, yes, &[], no, &[]);
+                let accumulating = self.accumulating.take();
                 for (start, body) in [(yes, then), (no, otherwise)] {
                     self.builder.switch_to_block(start);
                     self.builder.seal_block(start);
                     self.block(body);
                     self.builder.ins().jump(join, &[]);
                 }
+                self.accumulating = accumulating;
                 self.builder.switch_to_block(join);
                 self.builder.seal_block(join);
             }
@@ -56,7 +58,10 @@ impl Lowering<'_, '_> {
         self.builder.ins().brif(some, head, &[begin.into()], after, &[]);
         self.builder.switch_to_block(head);
         self.assign(var, &Lanes::scalar(tcc_ir::dtype::DType::I64, number));
+        let accumulating = self.accumulates(body).then_some(var);
+        let outer = std::mem::replace(&mut self.accumulating, accumulating);
         self.block(body);
+        self.accumulating = outer;
         let next = self.builder.ins().iadd_imm_s(number, 1);
         let more = self.builder.ins().icmp(IntCC::SignedLessThan, next, end);
         self.builder.ins().brif(more, head, &[next.into()], after, &[]);
@@ -100,5 +105,17 @@ impl Lowering<'_, '_> {
             // Verification has refused reads before assignments.
             None => self.zero(ty),
         }
+    }
+
+    /// True where the body of a loop writes no memory and every variable that outlives it is carried from one iteration to
+    /// the next, so that all it loads is used before the loop ends.
+    fn accumulates(&self, body: &[Stmt]) -> bool {
+        body.iter().all(|stmt| match stmt {
+            Stmt::Store { .. } | Stmt::Barrier => false,
+            Stmt::For { body, .. } => self.accumulates(body),
+            Stmt::If { then, otherwise, .. } => self.accumulates(then) && self.accumulates(otherwise),
+            // What the loop itself declares is gone after it.
+            Stmt::Assign { var, value } => self.variables[var.0 as usize].is_none() || value.mentions(*var),
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 mod casts;
 mod control;
+mod finalized;
 mod functions;
 mod fused;
 mod harness;
