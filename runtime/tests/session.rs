@@ -41,10 +41,24 @@ fn every_row_count_gives_the_right_bits_with_any_number_of_threads() {
                 expected(&x, rows, k, n),
                 "{threads} threads, {rows} rows"
             );
-            let arena = (rows * n * 4).next_multiple_of(64);
-            assert_eq!(session.memory_use().arena, arena as u64);
+            assert!(session.memory_use().arena >= (rows * n * 4) as u64);
         }
     }
+}
+
+#[test]
+fn the_arena_is_planned_again_only_when_it_is_too_small() {
+    let executable = contraction(4, 16).finish().unwrap();
+    let mut session = Session::new(&executable, 1).unwrap();
+    let mut arena_after = |rows: usize| {
+        session.prepare(&[&[rows, 4]]).unwrap();
+        session.memory_use().arena
+    };
+    assert_eq!(arena_after(16), 1024, "the first plan is exact");
+    assert_eq!(arena_after(3), 1024);
+    assert_eq!(arena_after(17), 1088 + 1088 / 8 / 64 * 64 + 64, "later ones leave room");
+    let sizes: std::collections::BTreeSet<u64> = (17..500).map(&mut arena_after).collect();
+    assert!(sizes.len() < 32, "{sizes:?}");
 }
 
 #[test]

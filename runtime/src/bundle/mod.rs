@@ -8,10 +8,9 @@
 pub mod format;
 mod writer;
 
-use crate::code::CodeImage;
 use crate::error::{Error, Result};
 use crate::host::Registry;
-use crate::manifest::{KernelFn, Manifest};
+use crate::manifest::Manifest;
 use crate::program::{Executable, Program, WeightData, cpu};
 use format::{Section, SectionKind};
 use memmap2::Mmap;
@@ -156,20 +155,10 @@ impl Bundle {
         if options.verify_weights {
             self.verify_weights()?;
         }
-        let images = self.code.iter().map(|object| CodeImage::load(object)).collect::<Result<Vec<_>>>()?;
-        let mut kernels = Vec::with_capacity(self.manifest.kernels.len());
-        for kernel in &self.manifest.kernels {
-            let Some(address) = images.iter().find_map(|image| image.function(&kernel.symbol)) else {
-                return Err(Error::code(format!("kernel `{}`", kernel.symbol), "is not in the code"));
-            };
-            // SAFETY: the compiler wrote manifest and code together, which their hashes confirm; its kernels have
-            // this type.
-            kernels.push(unsafe { std::mem::transmute::<*const u8, KernelFn>(address) });
-        }
         let registry = options.registry.clone().unwrap_or_default();
-        let program =
-            Program { manifest: self.manifest, kernels, weights: self.weights, code: Box::new(images) };
-        // SAFETY: as above, and the images live as long as the executable.
+        let program = Program::link(self.manifest, &self.code, self.weights)?;
+        // SAFETY: the compiler wrote manifest and code together, which their hashes confirm, and its kernels keep the
+        // contract; the program owns the images that the kernels are in.
         unsafe { Executable::from_program_with(program, &registry) }
     }
 }

@@ -5,6 +5,7 @@ pub mod cpu;
 mod validate;
 mod validate_steps;
 
+use crate::code::CodeImage;
 use crate::error::{Error, Result};
 use crate::host::{HostFunction, Registry};
 use crate::manifest::{ALIGNMENT, KernelFn, Manifest, Step};
@@ -64,6 +65,24 @@ pub struct Program {
     pub weights: Vec<WeightData>,
     /// Whatever owns the memory that `kernels` point into.
     pub code: Box<dyn Any + Send + Sync>,
+}
+
+impl Program {
+    /// A program whose kernels are found by their symbols in relocatable ELF objects, which are loaded. Nothing of them
+    /// runs before [`Executable::from_program`].
+    pub fn link<T: AsRef<[u8]>>(manifest: Manifest, objects: &[T], weights: Vec<WeightData>) -> Result<Self> {
+        let images =
+            objects.iter().map(|object| CodeImage::load(object.as_ref())).collect::<Result<Vec<_>>>()?;
+        let mut kernels = Vec::with_capacity(manifest.kernels.len());
+        for kernel in &manifest.kernels {
+            let Some(address) = images.iter().find_map(|image| image.function(&kernel.symbol)) else {
+                return Err(Error::code(format!("kernel `{}`", kernel.symbol), "is not in the code"));
+            };
+            // SAFETY: the address is not null; that the function has this type is a condition of whoever runs it.
+            kernels.push(unsafe { std::mem::transmute::<*const u8, KernelFn>(address) });
+        }
+        Ok(Program { manifest, kernels, weights, code: Box::new(images) })
+    }
 }
 
 /// A program that is ready to run, shared by its sessions through an `Arc`.

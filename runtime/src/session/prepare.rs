@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::manifest::{ALIGNMENT, KernelStep, Manifest, Step, Storage, SymbolSource, TensorId};
 use crate::memory::aligned::AlignedBytes;
-use crate::memory::plan::{Request, check_no_overlap, plan};
+use crate::memory::plan::{Plan, PlanError, Request, check_no_overlap, plan};
 use crate::program::{Executable, KernelSlots};
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub(super) struct Prepared {
     /// The most bytes of each output; 0 where there is no bound.
     pub output_bytes: Vec<usize>,
     pub memory_use: MemoryUse,
+    /// Whether the arena has places for every tensor.
+    planned: bool,
 }
 
 impl Prepared {
@@ -59,6 +61,7 @@ impl Prepared {
             lent_bytes: vec![0; executable.manifest.outputs.len()],
             output_bytes: vec![0; executable.manifest.outputs.len()],
             memory_use: MemoryUse { arena: 0, scratch: 0, state },
+            planned: false,
         }
     }
 
@@ -142,7 +145,7 @@ impl Session {
             requests.push(Request { bytes, first_step, last_step });
             fixed.extend(offset);
         }
-        let fail = |error: crate::memory::plan::PlanError| Error::program("arena", error.to_string());
+        let fail = |error: PlanError| Error::program("arena", error.to_string());
         let (offsets, arena) = match manifest.arena_bytes {
             Some(arena) => {
                 check_no_overlap(&requests, &fixed).map_err(fail)?;
@@ -155,18 +158,47 @@ impl Session {
                 (fixed, arena)
             }
             None => {
-                let plan = plan(&requests).map_err(fail)?;
+                let places = ids.iter().map(|&id| self.memory.places[id].1);
+                if self.prepared.planned
+                    && requests.iter().zip(places).all(|(request, room)| request.bytes <= room)
+                {
+                    return self.check_limit(self.prepared.memory_use);
+                }
+                let plan = self.plan_arena(&mut requests).map_err(fail)?;
                 (plan.offsets, plan.bytes)
             }
         };
-        self.prepared.memory_use.arena = arena;
-        self.check_limit(self.prepared.memory_use)?;
+        // Until the new places are complete, none may be used.
+        self.prepared.planned = false;
+        let needed = MemoryUse { arena, ..self.prepared.memory_use };
+        self.check_limit(needed)?;
         let bytes = usize::try_from(arena).map_err(|_| out_of_memory("the arena"))?;
         self.memory.arena.resize(bytes, "the arena")?;
         for ((id, request), offset) in ids.into_iter().zip(requests).zip(offsets) {
             self.memory.places[id] = (offset, request.bytes);
         }
+        self.prepared.memory_use = needed;
+        self.prepared.planned = true;
         Ok(())
+    }
+
+    /// Plans the arena; the first time as small as possible. A session whose shapes grow again and again, as the context
+    /// of a language model does, then plans with an eighth more than asked for, if it may have it, so that the
+    /// number of plans grows with the logarithm of the size. The requests become what was planned.
+    fn plan_arena(&self, requests: &mut Vec<Request>) -> Result<Plan, PlanError> {
+        if self.prepared.planned {
+            let roomy: Vec<_> = requests
+                .iter()
+                .map(|request| Request { bytes: request.bytes.saturating_add(request.bytes / 8), ..*request })
+                .collect();
+            if let Ok(plan) = plan(&roomy)
+                && self.check_limit(MemoryUse { arena: plan.bytes, ..self.prepared.memory_use }).is_ok()
+            {
+                *requests = roomy;
+                return Ok(plan);
+            }
+        }
+        plan(requests)
     }
 
     fn size_outputs(&mut self, manifest: &Manifest, bounds: &[Option<i64>]) -> Result<()> {
