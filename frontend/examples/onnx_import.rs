@@ -7,7 +7,8 @@ use tcc_frontend::onnx::{ImportOptions, Model, import};
 
 fn main() {
     for path in std::env::args().skip(1) {
-        let module = Model::open(Path::new(&path)).and_then(|model| import(&model, &ImportOptions::default()));
+        let module =
+            Model::open(Path::new(&path)).and_then(|model| import(&model, &ImportOptions::default()));
         match module {
             Ok(module) => {
                 let mut count = 0;

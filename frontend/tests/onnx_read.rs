@@ -1,64 +1,21 @@
 //! Reading ONNX models: structure, payloads, local functions, and files that are out to do harm.
 
+mod common;
+
 use bytes::Bytes;
+use common::{graph, integer, model, node, opset, tensor};
 use prost::Message;
 use std::fs;
 use tcc_frontend::onnx::error::{ExternalError, OnnxError, TensorError};
 use tcc_frontend::onnx::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_proto::DataLocation, tensor_proto::DataType,
+    AttributeProto, FunctionProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+    attribute_proto::AttributeType, tensor_proto::DataLocation, tensor_proto::DataType,
 };
 use tcc_frontend::onnx::tensor::Payload;
 use tcc_frontend::onnx::{Attribute, Model};
 
-fn node(operator: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-    NodeProto {
-        op_type: Some(operator.into()),
-        input: inputs.iter().map(|&name| name.into()).collect(),
-        output: outputs.iter().map(|&name| name.into()).collect(),
-        ..Default::default()
-    }
-}
-
-fn value(name: &str) -> ValueInfoProto {
-    ValueInfoProto { name: Some(name.into()), ..Default::default() }
-}
-
-fn graph(inputs: &[&str], outputs: &[&str], nodes: Vec<NodeProto>) -> GraphProto {
-    GraphProto {
-        name: Some("main".into()),
-        input: inputs.iter().map(|name| value(name)).collect(),
-        output: outputs.iter().map(|name| value(name)).collect(),
-        node: nodes,
-        ..Default::default()
-    }
-}
-
-fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
-    OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) }
-}
-
-fn model(graph: GraphProto) -> ModelProto {
-    ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![opset("", 17)],
-        graph: Some(graph),
-        ..Default::default()
-    }
-}
-
 fn resolve(proto: ModelProto) -> Result<tcc_frontend::onnx::Graph, OnnxError> {
     Model::from_bytes(proto.encode_to_vec().into())?.graph()
-}
-
-fn tensor(name: &str, element: DataType, dims: &[i64]) -> TensorProto {
-    TensorProto {
-        name: Some(name.into()),
-        data_type: Some(element as i32),
-        dims: dims.to_vec(),
-        ..Default::default()
-    }
 }
 
 fn one_tensor(tensor: TensorProto) -> Result<tcc_frontend::onnx::Graph, OnnxError> {
@@ -180,15 +137,6 @@ fn opset_imports_are_checked() {
     assert!(matches!(resolve(future), Err(OnnxError::OpsetConflict { first: 17, second: 18, .. })));
 }
 
-fn integer(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(AttributeType::Int as i32),
-        i: Some(value),
-        ..Default::default()
-    }
-}
-
 fn reference(name: &str, to: &str) -> AttributeProto {
     AttributeProto {
         name: Some(name.into()),
@@ -264,6 +212,17 @@ fn recursive_and_exploding_functions_are_refused() {
     }
     exploding.functions.push(function("F40", &["a"], &["b"], vec![node("Abs", &["a"], &["b"])]));
     assert!(matches!(resolve(exploding), Err(OnnxError::TooManyNodes { .. })));
+}
+
+#[test]
+fn long_chains_of_calls_are_refused() {
+    let mut chain = model(graph(&["x"], &["y"], vec![call("F0", &["x"], &["y"])]));
+    for level in 0..5000 {
+        let body = vec![call(&format!("F{}", level + 1), &["a"], &["b"])];
+        chain.functions.push(function(&format!("F{level}"), &["a"], &["b"], body));
+    }
+    chain.functions.push(function("F5000", &["a"], &["b"], vec![node("Abs", &["a"], &["b"])]));
+    assert!(matches!(resolve(chain), Err(OnnxError::TooDeep { .. })));
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl Node {
         /// A constant tensor.
         tensor: Tensor -> &'a Tensor, "a tensor", |value| value;
         /// A subgraph.
-        graph: Graph -> &'a Graph, "a graph", |value: &Box<Graph>| value.as_ref();
+        graph: Graph -> &'a Graph, "a graph", |value| value;
         /// Bytes of strings.
         strings: Strings -> &'a [Bytes], "a list of strings", |values: &Vec<Bytes>| values.as_slice();
     }

@@ -84,7 +84,7 @@ pub enum OnnxError {
     #[error("{node} uses domain '{}', which opset_import does not name", node.domain)]
     OpsetMissing {
         /// The node.
-        node: NodeId,
+        node: Box<NodeId>,
     },
     /// A stored tensor is inconsistent.
     #[error("tensor '{tensor}': {source}")]
@@ -126,6 +126,12 @@ pub enum OnnxError {
         /// Functions on the call path.
         calls: Vec<String>,
     },
+    /// Subgraphs and calls of local functions nest too deeply.
+    #[error("subgraphs and local functions nest more than {limit} levels deep")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
     /// Inlining local functions exceeds the limit on nodes.
     #[error("inlining local functions gives more than {limit} nodes")]
     TooManyNodes {
@@ -150,7 +156,7 @@ pub enum OnnxError {
     #[error("{node}: {source}")]
     Node {
         /// The node.
-        node: NodeId,
+        node: Box<NodeId>,
         /// What is wrong with it.
         source: NodeError,
     },

@@ -70,7 +70,7 @@ impl<'a> Substitution<'a> {
                 return Ok(());
             }
             let source = NodeError::Count { what, found, expected: format!("at most {most}") };
-            Err(OnnxError::Node { node: call.id.clone(), source })
+            Err(OnnxError::Node { node: Box::new(call.id.clone()), source })
         };
         count("inputs", call.inputs.len(), function.input.len())?;
         count("outputs", call.outputs.len(), function.output.len())?;

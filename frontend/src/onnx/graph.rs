@@ -1,6 +1,6 @@
 //! The model as a well-formed program: every name resolved, local functions gone, nodes in order of data flow.
 //!
-//! Invariants of a [`Graph`] that [`resolve`] returned:
+//! Invariants of a [`Graph`] that [`Model::graph`] returned:
 //!
 //! - every value name is assigned once in its graph, by an input, an initializer or a node;
 //! - every name that a node reads is assigned before it, in its graph or in one around it (a subgraph may reuse a
@@ -23,6 +23,9 @@ use std::collections::{HashMap, HashSet};
 
 /// Most nodes of a model after inlining, subgraphs included. Functions that call functions can grow without bound.
 pub const NODE_LIMIT: usize = 1 << 18;
+
+/// Most levels of subgraphs and calls of local functions inside of each other. The import recurses over them.
+pub const DEPTH_LIMIT: usize = 64;
 
 /// A graph or subgraph.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +171,7 @@ impl<'m> Resolver<'m> {
         operator_sets: &OperatorSets,
         names: &Substitution<'_>,
     ) -> Result<Graph, OnnxError> {
+        self.check_depth()?;
         let name = graph.name().to_owned();
         let mut definitions = Definitions::default();
         let mut initializers = IndexMap::new();
@@ -238,6 +242,11 @@ impl<'m> Resolver<'m> {
         Ok(Graph { name, inputs, outputs, initializers, value_info, nodes })
     }
 
+    fn check_depth(&self) -> Result<(), OnnxError> {
+        let deep = self.scopes.len() + self.calls.len() > DEPTH_LIMIT;
+        if deep { Err(OnnxError::TooDeep { limit: DEPTH_LIMIT }) } else { Ok(()) }
+    }
+
     fn visible(&self, value: &str) -> bool {
         self.scopes.iter().any(|scope| scope.contains(value))
     }
@@ -283,13 +292,16 @@ impl<'m> Resolver<'m> {
             if let Some(value) = value
                 && attributes.insert(name.clone(), value).is_some()
             {
-                return Err(OnnxError::Node { node: id, source: NodeError::DuplicateAttribute(name) });
+                return Err(OnnxError::Node {
+                    node: Box::new(id),
+                    source: NodeError::DuplicateAttribute(name),
+                });
             }
         }
         let Some((key, function)) = self.functions.get(domain, node.op_type(), node.overload()) else {
             if id.opset == 0 {
                 match domain {
-                    "" => return Err(OnnxError::OpsetMissing { node: id }),
+                    "" => return Err(OnnxError::OpsetMissing { node: Box::new(id) }),
                     // Exporters forget to import their own domains; such operators have a single version.
                     _ => id.opset = 1,
                 }
@@ -304,6 +316,7 @@ impl<'m> Resolver<'m> {
             return Err(OnnxError::Recursion { calls });
         }
         self.calls.push(key);
+        self.check_depth()?;
         let mut sets = super::model::operator_sets(&function.opset_import)?;
         for (domain, version) in operator_sets {
             sets.entry(domain.clone()).or_insert(*version);

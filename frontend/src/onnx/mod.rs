@@ -32,8 +32,8 @@ pub mod proto {
 }
 
 pub use error::OnnxError;
-pub use import::{ImportOptions, Unsupported, check, import};
 pub use graph::{Attribute, Graph, Node};
+pub use import::{ImportOptions, Unsupported, check, import};
 pub use model::Model;
 pub use tensor::Tensor;
 pub use value::{Dimension, ValueInfo, ValueType};

@@ -170,7 +170,9 @@ impl<'o> Context<'o> {
                 }
                 return Ok(());
             }
-            Err(Refusal::Invalid(source)) => return Err(OnnxError::Node { node: node.id.clone(), source }),
+            Err(Refusal::Invalid(source)) => {
+                return Err(OnnxError::Node { node: Box::new(node.id.clone()), source });
+            }
             Err(Refusal::Nested(error)) => return Err(*error),
             Err(Refusal::Unsupported(reason)) => Some((reason, None)),
             Err(Refusal::RunTime { operand, name }) => {
@@ -228,7 +230,9 @@ impl<'o> Context<'o> {
     fn dimension(&mut self, hint: &str, axis: usize, dim: &Dimension) -> Result<Dim, String> {
         let name = match dim {
             Dimension::Size(size) => {
-                return i64::try_from(*size).map(Dim::Const).map_err(|_| format!("dimension {axis} is {size}"));
+                return i64::try_from(*size)
+                    .map(Dim::Const)
+                    .map_err(|_| format!("dimension {axis} is {size}"));
             }
             Dimension::Symbol(name) => name.clone(),
             Dimension::Unknown => format!("{hint}_{axis}"),
@@ -288,7 +292,8 @@ impl<'o> Context<'o> {
                 if let Some(data) = known.to_data() {
                     return Ok(self.builder.constant(data)?);
                 }
-                let dims = known.dims().ok_or_else(|| unsupported("arithmetic that mixes sizes with fractions"))?;
+                let dims =
+                    known.dims().ok_or_else(|| unsupported("arithmetic that mixes sizes with fractions"))?;
                 let flat = self.builder.op1(Operator::Dims { dims }, &[])?;
                 let shape = known.shape.iter().map(|&size| Dim::from(size)).collect();
                 let shaped = self.builder.reshape(flat, shape)?;
@@ -298,7 +303,12 @@ impl<'o> Context<'o> {
     }
 
     /// A required operand.
-    pub(crate) fn operand(&mut self, node: &Node, index: usize, name: &'static str) -> Result<Value, Refusal> {
+    pub(crate) fn operand(
+        &mut self,
+        node: &Node,
+        index: usize,
+        name: &'static str,
+    ) -> Result<Value, Refusal> {
         match node.input(index) {
             Some(value) => self.named(value),
             None => Err(Refusal::Invalid(NodeError::MissingInput { index, input: name })),
@@ -401,7 +411,8 @@ pub(crate) fn one(value: Value) -> Lowered {
 /// The contents of a stored tensor as the IR holds them: numbers are referenced, text is copied.
 pub(crate) fn to_data(tensor: &Tensor) -> Result<Data, Refusal> {
     let element = tensor.element;
-    let dtype = dtype(element).ok_or_else(|| unsupported(format!("element type {}", element.as_str_name())))?;
+    let dtype =
+        dtype(element).ok_or_else(|| unsupported(format!("element type {}", element.as_str_name())))?;
     let shape: Vec<usize> = tensor.dims.iter().map(|&size| size as usize).collect();
     match &tensor.payload {
         Payload::Bytes(bytes) => Ok(Data::new(dtype, &shape, bytes.clone())?),

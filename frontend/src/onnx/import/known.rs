@@ -22,7 +22,9 @@ pub enum Element {
 impl Element {
     /// A floating-point number, as a dimension where it is an integer that `f64` and `i64` both hold exactly.
     pub fn real(value: f64) -> Element {
-        let exact = value.fract() == 0.0 && value.abs() < (1u64 << 53) as f64 && !(value == 0.0 && value.is_sign_negative());
+        let exact = value.fract() == 0.0
+            && value.abs() < (1u64 << 53) as f64
+            && !(value == 0.0 && value.is_sign_negative());
         if exact { Element::Dim(Dim::Const(value as i64)) } else { Element::Real(value) }
     }
 
@@ -57,7 +59,11 @@ pub struct Known {
 impl Known {
     /// A one-dimensional tensor of sizes.
     pub fn sizes(dims: Vec<Dim>) -> Known {
-        Known { dtype: DType::I64, shape: vec![dims.len()], elements: dims.into_iter().map(Element::Dim).collect() }
+        Known {
+            dtype: DType::I64,
+            shape: vec![dims.len()],
+            elements: dims.into_iter().map(Element::Dim).collect(),
+        }
     }
 
     /// A scalar size.
@@ -91,7 +97,9 @@ impl Known {
         }
         for element in &self.elements {
             let scalar = match element {
-                Element::Dim(dim) if self.dtype.is_float() => Scalar::float(self.dtype, dim.as_const()? as f64),
+                Element::Dim(dim) if self.dtype.is_float() => {
+                    Scalar::float(self.dtype, dim.as_const()? as f64)
+                }
                 Element::Dim(dim) => Scalar::integer(self.dtype, dim.as_const()?),
                 Element::Real(value) => Scalar::of(self.dtype, *value),
             };
@@ -117,7 +125,8 @@ impl Known {
 
     /// The same elements under another shape of as many.
     pub fn reshaped(&self, shape: Vec<usize>) -> Option<Known> {
-        let same = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size)) == Some(self.elements.len());
+        let same = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))
+            == Some(self.elements.len());
         same.then(|| Known { dtype: self.dtype, shape, elements: self.elements.clone() })
     }
 
@@ -162,7 +171,8 @@ impl Known {
         }
         let strides = self.strides();
         self.gathered(shape.to_vec(), |at| {
-            let place = |axis: usize| if self.shape[axis] == 1 { 0 } else { at[offset + axis] * strides[axis] };
+            let place =
+                |axis: usize| if self.shape[axis] == 1 { 0 } else { at[offset + axis] * strides[axis] };
             Some((0..self.shape.len()).map(place).sum())
         })
     }
@@ -171,9 +181,8 @@ impl Known {
 /// The shape that two shapes broadcast to.
 pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let rank = a.len().max(b.len());
-    let extent = |shape: &[usize], axis: usize| {
-        (axis + shape.len()).checked_sub(rank).map_or(1, |index| shape[index])
-    };
+    let extent =
+        |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |index| shape[index]);
     (0..rank)
         .map(|axis| match (extent(a, axis), extent(b, axis)) {
             (x, y) if x == y => Some(x),

@@ -11,11 +11,7 @@ use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 
 /// The result of an elementwise operator or full reduction, where it is known.
-pub(super) fn evaluate(
-    context: &Context<'_>,
-    node: &Node,
-    first: Known,
-) -> Result<Option<Known>, Refusal> {
+pub(super) fn evaluate(context: &Context<'_>, node: &Node, first: Known) -> Result<Option<Known>, Refusal> {
     let arithmetic = Arithmetic { context, dtype: first.dtype };
     let second = || context.known(node, 1);
     Ok(match node.id.operator.as_str() {
@@ -92,7 +88,12 @@ fn map(x: &Known, f: impl Fn(&Element) -> Option<Element>) -> Option<Known> {
     Some(Known { dtype: x.dtype, shape: x.shape.clone(), elements })
 }
 
-fn zip(a: &Known, b: &Known, dtype: DType, f: impl Fn(&Element, &Element) -> Option<Element>) -> Option<Known> {
+fn zip(
+    a: &Known,
+    b: &Known,
+    dtype: DType,
+    f: impl Fn(&Element, &Element) -> Option<Element>,
+) -> Option<Known> {
     if a.dtype != b.dtype {
         return None;
     }
@@ -272,7 +273,7 @@ fn cast(x: &Known, dtype: DType) -> Option<Known> {
             _ if dtype.is_integer() && value.is_finite() => {
                 let whole = value.trunc();
                 let (low, high) = dtype.integer_range()?;
-                (low..=high).contains(&(whole as i128)).then(|| Element::Dim(Dim::Const(whole as i64)))
+                (low..=high).contains(&(whole as i128)).then_some(Element::Dim(Dim::Const(whole as i64)))
             }
             _ => None,
         },
@@ -291,7 +292,8 @@ fn range(context: &Context<'_>, node: &Node, start: &Known) -> Option<Known> {
     let count = (i128::from(limit) - i128::from(start_at) + i128::from(delta) - i128::from(delta.signum()))
         / i128::from(delta);
     let count = usize::try_from(count.max(0)).ok().filter(|&count| count <= LIMIT)?;
-    let elements = (0..count as i64).map(|index| Element::Dim(Dim::Const(start_at + index * delta))).collect();
+    let elements =
+        (0..count as i64).map(|index| Element::Dim(Dim::Const(start_at + index * delta))).collect();
     Some(Known { dtype: start.dtype, shape: vec![count], elements })
 }
 

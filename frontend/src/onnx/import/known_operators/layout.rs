@@ -31,7 +31,9 @@ pub(super) fn evaluate(context: &Context<'_>, node: &Node, x: &Known) -> Result<
         "Squeeze" => squeeze(context, node, x)?,
         "Unsqueeze" => unsqueeze(context, node, x)?,
         "Reshape" => reshape(context, node, x)?,
-        "Flatten" if x.shape.len() == 1 && node.int("axis")?.unwrap_or(1) == 0 => x.reshaped(vec![1, x.shape[0]]),
+        "Flatten" if x.shape.len() == 1 && node.int("axis")?.unwrap_or(1) == 0 => {
+            x.reshaped(vec![1, x.shape[0]])
+        }
         "Concat" => concat(context, node, x)?,
         "Gather" => gather(context, node, x)?,
         "Slice" => slice(context, node, x)?,
@@ -45,7 +47,12 @@ pub(super) fn evaluate(context: &Context<'_>, node: &Node, x: &Known) -> Result<
 }
 
 /// Constant integers from an attribute or an operand; `None` where neither is known.
-fn list(context: &Context<'_>, node: &Node, attribute: &str, operand: usize) -> Result<Option<Vec<i64>>, Refusal> {
+fn list(
+    context: &Context<'_>,
+    node: &Node,
+    attribute: &str,
+    operand: usize,
+) -> Result<Option<Vec<i64>>, Refusal> {
     if let Some(list) = node.ints(attribute)? {
         return Ok(Some(list.to_vec()));
     }
@@ -91,8 +98,9 @@ fn reshape(context: &Context<'_>, node: &Node, x: &Known) -> Result<Option<Known
         });
     }
     if let Some(open) = shape.iter().position(|&size| size == usize::MAX) {
-        let rest: usize = shape.iter().filter(|&&size| size != usize::MAX).fold(1, |a, &b| a.saturating_mul(b));
-        if rest == 0 || x.elements.len() % rest != 0 {
+        let rest: usize =
+            shape.iter().filter(|&&size| size != usize::MAX).fold(1, |a, &b| a.saturating_mul(b));
+        if rest == 0 || !x.elements.len().is_multiple_of(rest) {
             return Ok(None);
         }
         shape[open] = x.elements.len() / rest;
@@ -105,7 +113,9 @@ fn concat(context: &Context<'_>, node: &Node, first: &Known) -> Result<Option<Kn
     let mut parts = vec![first.clone()];
     for index in 1..node.inputs.len() {
         match context.known(node, index) {
-            Some(part) if part.shape.len() == first.shape.len() && part.dtype == first.dtype => parts.push(part),
+            Some(part) if part.shape.len() == first.shape.len() && part.dtype == first.dtype => {
+                parts.push(part)
+            }
             _ => return Ok(None),
         }
     }
@@ -141,7 +151,8 @@ fn gather(context: &Context<'_>, node: &Node, x: &Known) -> Result<Option<Known>
     let shape = [&x.shape[..axis], &indices.shape, &x.shape[axis + 1..]].concat();
     let inner = axis + indices.shape.len();
     Ok(x.gathered(shape, |at| {
-        let position: usize = (0..indices.shape.len()).map(|index| at[axis + index] * index_strides[index]).sum();
+        let position: usize =
+            (0..indices.shape.len()).map(|index| at[axis + index] * index_strides[index]).sum();
         let position = positions[position];
         let position = if position < 0 { position + size } else { position };
         let before: usize = (0..axis).map(|index| at[index] * strides[index]).sum();
@@ -151,7 +162,8 @@ fn gather(context: &Context<'_>, node: &Node, x: &Known) -> Result<Option<Known>
 }
 
 fn slice(context: &Context<'_>, node: &Node, x: &Known) -> Result<Option<Known>, Refusal> {
-    let (Some(starts), Some(ends)) = (list(context, node, "starts", 1)?, list(context, node, "ends", 2)?) else {
+    let (Some(starts), Some(ends)) = (list(context, node, "starts", 1)?, list(context, node, "ends", 2)?)
+    else {
         return Ok(None);
     };
     let rank = x.shape.len();
@@ -164,7 +176,8 @@ fn slice(context: &Context<'_>, node: &Node, x: &Known) -> Result<Option<Known>,
         None => (0..starts.len()).collect(),
     };
     let steps = context.known(node, 4).and_then(|steps| steps.integers()).unwrap_or(vec![1; starts.len()]);
-    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || steps.contains(&0) || starts.len() > rank {
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || steps.contains(&0) || starts.len() > rank
+    {
         return Ok(None);
     }
     let mut shape = x.shape.clone();
@@ -210,8 +223,12 @@ fn transpose(node: &Node, x: &Known) -> Result<Option<Known>, Refusal> {
 }
 
 fn expand(context: &Context<'_>, node: &Node, x: &Known) -> Option<Known> {
-    let target: Vec<usize> =
-        context.known(node, 1)?.integers()?.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<_>>()?;
+    let target: Vec<usize> = context
+        .known(node, 1)?
+        .integers()?
+        .iter()
+        .map(|&size| usize::try_from(size).ok())
+        .collect::<Option<_>>()?;
     x.broadcast(&super::super::known::broadcast_shape(&x.shape, &target)?)
 }
 

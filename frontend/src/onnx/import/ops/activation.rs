@@ -22,7 +22,7 @@ pub(super) static TABLE: &[Entry] = &[
     since(12, "Celu", celu),
     since(6, "Selu", selu),
     since(10, "ThresholdedRelu", thresholded_relu),
-    since(6, "HardSigmoid", |context, node| hard_sigmoid(context, node)),
+    since(6, "HardSigmoid", hard_sigmoid),
     since(14, "HardSwish", hard_swish),
     since(1, "Softplus", |context, node| map(context, node, |body, x| Ok(softplus(body, x)))),
     since(1, "Softsign", softsign),
@@ -254,7 +254,8 @@ fn prelu(context: &mut Context<'_>, node: &Node) -> Lowered {
     let (x, mut slope) = (context.operand(node, 0, "X")?, context.operand(node, 1, "slope")?);
     let (rank, slopes) = (context.shape(x)?.len(), context.shape(slope)?);
     if node.id.opset < 7 && slopes.len() == 1 && rank > 1 {
-        let shape: Vec<Dim> = slopes.into_iter().chain(std::iter::repeat_n(Dim::Const(1), rank - 2)).collect();
+        let shape: Vec<Dim> =
+            slopes.into_iter().chain(std::iter::repeat_n(Dim::Const(1), rank - 2)).collect();
         slope = context.builder.reshape(slope, shape)?;
     }
     let mut body = Body::new(2, context.dtype(x)?);
@@ -285,7 +286,9 @@ fn along_axis(
 }
 
 fn softmax(context: &mut Context<'_>, node: &Node, log: bool) -> Lowered {
-    along_axis(context, node, |context, x, axis| Ok(context.builder.op1(Operator::Softmax { axis, log }, &[x])?))
+    along_axis(context, node, |context, x, axis| {
+        Ok(context.builder.op1(Operator::Softmax { axis, log }, &[x])?)
+    })
 }
 
 /// 1 at the first maximum along the axis, 0 elsewhere.

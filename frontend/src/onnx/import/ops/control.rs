@@ -14,7 +14,8 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::Scalar;
 use tcc_ir::types::Type;
 
-pub(super) static TABLE: &[Entry] = &[since(1, "If", choose), since(1, "Loop", iterate), since(9, "Scan", scan)];
+pub(super) static TABLE: &[Entry] =
+    &[since(1, "If", choose), since(1, "Loop", iterate), since(9, "Scan", scan)];
 
 fn subgraph<'n>(node: &'n Node, name: &str) -> Result<&'n Graph, Refusal> {
     node.graph(name)?.ok_or_else(|| Refusal::Invalid(NodeError::MissingAttribute(name.to_owned())))
@@ -97,7 +98,8 @@ impl Context<'_> {
             let region = body(self, parameters)?;
             let yielded: Vec<Type> =
                 region.results.iter().map(|&value| self.builder.type_of(value).clone()).collect();
-            let next = yielded.get(1..1 + types.len()).ok_or_else(|| operands("the body has too few outputs"))?;
+            let next =
+                yielded.get(1..1 + types.len()).ok_or_else(|| operands("the body has too few outputs"))?;
             let mut joined = Vec::new();
             for (now, next) in types.iter().zip(next) {
                 joined.push(self.widen(now, next)?);
@@ -126,10 +128,13 @@ impl Context<'_> {
     /// The carried type for the next attempt: extents that an iteration changes become symbols, once.
     fn widen(&mut self, now: &Type, next: &Type) -> Result<Type, Refusal> {
         match (now, next) {
-            (Type::Tensor(now), Type::Tensor(next)) if now.element == next.element && now.rank() == next.rank() => {
+            (Type::Tensor(now), Type::Tensor(next))
+                if now.element == next.element && now.rank() == next.rank() =>
+            {
                 let mut widened = now.clone();
                 for (extent, other) in widened.shape.iter_mut().zip(&next.shape) {
-                    let is_open = extent.as_symbol().is_some_and(|symbol| symbol.name().starts_with("carried_"));
+                    let is_open =
+                        extent.as_symbol().is_some_and(|symbol| symbol.name().starts_with("carried_"));
                     if extent != other && !is_open {
                         *extent = Dim::symbol(&self.builder.fresh_symbol("carried", SIZE));
                     }
@@ -137,7 +142,9 @@ impl Context<'_> {
                 Ok(Type::Tensor(widened))
             }
             _ if now == next => Ok(now.clone()),
-            (Type::Sequence(_), Type::Sequence(_)) | (Type::Optional(_), Type::Optional(_)) => Ok(now.clone()),
+            (Type::Sequence(_), Type::Sequence(_)) | (Type::Optional(_), Type::Optional(_)) => {
+                Ok(now.clone())
+            }
             _ => Err(operands(format!("a carried value of type {now} becomes {next}"))),
         }
     }
@@ -174,7 +181,9 @@ fn iterate(context: &mut Context<'_>, node: &Node) -> Lowered {
         )));
     }
     let trips = match known_limit {
-        Some(mut dims) if runs_to_the_limit(context, node, body) => context.larger(&dims.remove(0), &Dim::Const(0)),
+        Some(mut dims) if runs_to_the_limit(context, node, body) => {
+            context.larger(&dims.remove(0), &Dim::Const(0))
+        }
         _ => Dim::symbol(&context.builder.fresh_symbol("trips", SIZE)),
     };
     let results = context.append_loop([limit, condition], &carried, trips, |context, parameters| {
@@ -191,16 +200,24 @@ fn iterate(context: &mut Context<'_>, node: &Node) -> Lowered {
 fn runs_to_the_limit(context: &Context<'_>, node: &Node, body: &Graph) -> bool {
     let first = match node.input(1) {
         None => true,
-        Some(_) => context.known(node, 1).and_then(|known| known.integers()).is_some_and(|values| values == [1]),
+        Some(_) => {
+            context.known(node, 1).and_then(|known| known.integers()).is_some_and(|values| values == [1])
+        }
     };
     let mut name = body.outputs[0].name.as_str();
-    while let Some(producer) = body.nodes.iter().find(|producer| producer.outputs.iter().any(|output| output == name)) {
+    while let Some(producer) =
+        body.nodes.iter().find(|producer| producer.outputs.iter().any(|output| output == name))
+    {
         match (producer.id.operator.as_str(), producer.input(0)) {
             ("Identity", Some(source)) => name = source,
             _ => return false,
         }
     }
-    let constant = body.initializers.get(name).and_then(|tensor| tensor.to_integers()).is_some_and(|values| values == [1]);
+    let constant = body
+        .initializers
+        .get(name)
+        .and_then(|tensor| tensor.to_integers())
+        .is_some_and(|values| values == [1]);
     first && (name == body.inputs[1].name || constant)
 }
 
@@ -218,7 +235,11 @@ fn scan(context: &mut Context<'_>, node: &Node) -> Lowered {
     let outputs = body.outputs.len() - carried.len();
     let settings = |name: &str, count: usize| -> Result<Vec<i64>, Refusal> {
         let list = node.ints(name)?.map_or_else(|| vec![0; count], <[i64]>::to_vec);
-        if list.len() == count { Ok(list) } else { Err(attribute(name, format!("{list:?}, expected {count} integers"))) }
+        if list.len() == count {
+            Ok(list)
+        } else {
+            Err(attribute(name, format!("{list:?}, expected {count} integers")))
+        }
     };
     let input_axes = settings("scan_input_axes", count)?;
     let input_reversed = settings("scan_input_directions", count)?;
@@ -258,7 +279,9 @@ fn scan(context: &mut Context<'_>, node: &Node) -> Lowered {
                 starts[0] = shape[0].clone() - Dim::Const(1);
                 let mut strides = vec![1; shape.len()];
                 strides[0] = -1;
-                value = context.builder.op1(Operator::Slice { starts, sizes: shape.clone(), steps: strides }, &[value])?;
+                value = context
+                    .builder
+                    .op1(Operator::Slice { starts, sizes: shape.clone(), steps: strides }, &[value])?;
             }
             let axis = sizes::axis(output_axes[output], shape.len())?;
             let mut perm: Vec<usize> = (1..shape.len()).collect();

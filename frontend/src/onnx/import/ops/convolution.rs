@@ -12,7 +12,11 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Arg, Function, ScalarExpr, ScalarOp};
 use tcc_ir::words::{Layout, PadKind};
 
-pub(super) static TABLE: &[Entry] = &[since(1, "Conv", convolve), since(1, "ConvTranspose", convolve_transpose)];
+pub(super) static TABLE: &[Entry] =
+    &[since(1, "Conv", convolve), since(1, "ConvTranspose", convolve_transpose)];
+
+/// Largest window, stride, dilation and padding, so that their products and sums stay in 64 bits.
+const LARGEST: usize = i32::MAX as usize;
 
 /// The window attributes of a convolution or pooling node, one entry a spatial dimension.
 pub(super) struct WindowAttributes {
@@ -33,11 +37,15 @@ impl WindowAttributes {
     pub(super) fn of(node: &Node, kernel: Vec<usize>) -> Result<Self, Refusal> {
         let counts = |name: &str| -> Result<Vec<usize>, Refusal> {
             let Some(list) = node.ints(name)? else { return Ok(vec![1; kernel.len()]) };
-            let positive = |&entry: &i64| usize::try_from(entry).ok().filter(|&entry| entry > 0);
+            let positive =
+                |&entry: &i64| usize::try_from(entry).ok().filter(|&entry| entry > 0 && entry <= LARGEST);
             let list: Option<Vec<usize>> = list.iter().map(positive).collect();
             list.filter(|list| list.len() == kernel.len())
                 .ok_or_else(|| attribute(name, format!("not {} positive integers", kernel.len())))
         };
+        if kernel.iter().any(|&size| size > LARGEST) {
+            return Err(attribute("kernel_shape", format!("{kernel:?}, which is too large")));
+        }
         let (strides, dilations) = (counts("strides")?, counts("dilations")?);
         Ok(WindowAttributes { kernel, strides, dilations })
     }
@@ -53,10 +61,12 @@ impl WindowAttributes {
         let upper = match node.string("auto_pad")?.unwrap_or("NOTSET") {
             "NOTSET" => {
                 let pads = node.ints("pads")?.map_or_else(|| vec![0; 2 * rank], <[i64]>::to_vec);
-                return if pads.len() == 2 * rank {
-                    Ok(Padding::Fixed(pads))
-                } else {
+                return if pads.len() != 2 * rank {
                     Err(attribute("pads", format!("{} integers, expected {}", pads.len(), 2 * rank)))
+                } else if pads.iter().any(|pad| pad.unsigned_abs() > LARGEST as u64) {
+                    Err(attribute("pads", format!("{pads:?}, which is too large")))
+                } else {
+                    Ok(Padding::Fixed(pads))
                 };
             }
             "VALID" => return Ok(Padding::Fixed(vec![0; 2 * rank])),
@@ -106,8 +116,11 @@ impl Context<'_> {
     /// A per-channel vector `[c]` shaped to broadcast against `[n, c, spatial...]`.
     pub(super) fn per_channel(&mut self, vector: Value, rank: usize) -> Result<Value, Refusal> {
         let shape = self.shape(vector)?;
-        let [channels] = &shape[..] else { return Err(operands("expected a vector with one entry a channel")) };
-        let shape = std::iter::once(channels.clone()).chain(std::iter::repeat_n(Dim::Const(1), rank.saturating_sub(2)));
+        let [channels] = &shape[..] else {
+            return Err(operands("expected a vector with one entry a channel"));
+        };
+        let shape = std::iter::once(channels.clone())
+            .chain(std::iter::repeat_n(Dim::Const(1), rank.saturating_sub(2)));
         Ok(self.builder.reshape(vector, shape.collect())?)
     }
 }
@@ -142,7 +155,10 @@ pub(super) fn kernel_of(context: &Context<'_>, node: &Node, w: Value) -> Result<
     if shape.len() < 3 {
         return Err(operands(format!("the filter has rank {}, expected at least 3", shape.len())));
     }
-    let kernel = shape[2..].iter().map(|dim| constant_size(dim, "the filter's extent")).collect::<Result<Vec<_>, _>>()?;
+    let kernel = shape[2..]
+        .iter()
+        .map(|dim| constant_size(dim, "the filter's extent"))
+        .collect::<Result<Vec<_>, _>>()?;
     match node.ints("kernel_shape")? {
         Some(declared) if !declared.iter().map(|&size| size as usize).eq(kernel.iter().copied()) => {
             Err(attribute("kernel_shape", format!("{declared:?}, but the filter is {kernel:?}")))
@@ -153,7 +169,10 @@ pub(super) fn kernel_of(context: &Context<'_>, node: &Node, w: Value) -> Result<
 
 pub(super) fn groups(node: &Node) -> Result<usize, Refusal> {
     let group = node.int("group")?.unwrap_or(1);
-    usize::try_from(group).ok().filter(|&group| group > 0).ok_or_else(|| attribute("group", format!("{group}")))
+    usize::try_from(group)
+        .ok()
+        .filter(|&group| group > 0)
+        .ok_or_else(|| attribute("group", format!("{group}")))
 }
 
 fn convolve(context: &mut Context<'_>, node: &Node) -> Lowered {
@@ -217,7 +236,11 @@ fn transpose_padding(
     let rank = extents.len();
     let amounts = match node.ints("output_padding")? {
         None => vec![0; rank],
-        Some(list) if list.len() == rank && list.iter().all(|&amount| amount >= 0) => list.to_vec(),
+        Some(list)
+            if list.len() == rank && list.iter().all(|&amount| (0..=LARGEST as i64).contains(&amount)) =>
+        {
+            list.to_vec()
+        }
         Some(list) => return Err(attribute("output_padding", format!("{list:?}, expected {rank} counts"))),
     };
     let mut output_pads: Vec<usize> = amounts.iter().map(|&amount| amount as usize).collect();
@@ -241,7 +264,8 @@ fn transpose_padding(
     let mut pads = vec![0; 2 * rank];
     for axis in 0..rank {
         let stride = Dim::from(window.strides[axis]);
-        let full = stride * (extents[axis].clone() - Dim::Const(1)) + Dim::Const(amounts[axis] + window.span(axis));
+        let full =
+            stride * (extents[axis].clone() - Dim::Const(1)) + Dim::Const(amounts[axis] + window.span(axis));
         let total = (full - targets[axis].clone())
             .as_const()
             .ok_or_else(|| unsupported("padding that depends on a symbolic extent"))?;

@@ -96,7 +96,9 @@ fn unary(context: &mut Context<'_>, node: &Node, function: Function) -> Lowered 
 fn pair(context: &mut Context<'_>, node: &Node) -> Result<(Value, Value), Refusal> {
     let (a, b) = (context.operand(node, 0, "A")?, context.operand(node, 1, "B")?);
     let axis = node.int("axis")?;
-    let (true, Some(axis)) = (node.id.opset < 7 && node.flag("broadcast", false)?, axis) else { return Ok((a, b)) };
+    let (true, Some(axis)) = (node.id.opset < 7 && node.flag("broadcast", false)?, axis) else {
+        return Ok((a, b));
+    };
     let (rank, mut shape) = (context.shape(a)?.len(), context.shape(b)?);
     let end = sizes::axis(axis, rank)? + shape.len();
     if end > rank {
@@ -218,7 +220,9 @@ fn choose(context: &mut Context<'_>, node: &Node) -> Lowered {
 }
 
 fn cast(context: &mut Context<'_>, node: &Node) -> Lowered {
-    let to = node.int("to")?.ok_or_else(|| super::super::super::error::NodeError::MissingAttribute("to".into()))?;
+    let to = node
+        .int("to")?
+        .ok_or_else(|| super::super::super::error::NodeError::MissingAttribute("to".into()))?;
     let x = context.operand(node, 0, "input")?;
     convert(context, node, x, dtype_of_number("to", to)?)
 }
@@ -242,6 +246,7 @@ fn convert(context: &mut Context<'_>, node: &Node, x: Value, to: DType) -> Lower
     // `saturate` speaks of 8-bit floating-point targets alone.
     let narrow = to.is_float() && to.bits() == 8;
     let saturate = !narrow || node.flag("saturate", true)?;
-    body.result = body.push(if saturate { ScalarOp::Cast(to) } else { ScalarOp::CastAlternate(to) }, &[Arg::Input(0)]);
+    body.result =
+        body.push(if saturate { ScalarOp::Cast(to) } else { ScalarOp::CastAlternate(to) }, &[Arg::Input(0)]);
     one(context.builder.map(body, &[x])?)
 }

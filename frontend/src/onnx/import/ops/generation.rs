@@ -58,9 +58,13 @@ fn constant(_: &mut Context<'_>, node: &Node) -> Lowered {
     match (name.as_str(), value) {
         ("value", Attribute::Tensor(tensor)) => Ok(vec![Binding::Data(to_data(tensor)?)]),
         ("value_float", Attribute::Float(value)) => vector(DType::F32, vec![float(value)], true),
-        ("value_floats", Attribute::Floats(values)) => vector(DType::F32, values.iter().map(float).collect(), false),
+        ("value_floats", Attribute::Floats(values)) => {
+            vector(DType::F32, values.iter().map(float).collect(), false)
+        }
         ("value_int", Attribute::Int(value)) => vector(DType::I64, vec![integer(value)], true),
-        ("value_ints", Attribute::Ints(values)) => vector(DType::I64, values.iter().map(integer).collect(), false),
+        ("value_ints", Attribute::Ints(values)) => {
+            vector(DType::I64, values.iter().map(integer).collect(), false)
+        }
         (name, Attribute::Other(kind)) => Err(unsupported(format!("a constant given as {kind} ({name})"))),
         (name, _) => Err(unsupported(format!("a constant given by '{name}'"))),
     }
@@ -85,7 +89,9 @@ fn range(context: &mut Context<'_>, node: &Node) -> Lowered {
         let value = context.operand(node, index, name)?;
         Ok(context.builder.reshape(value, Vec::new())?)
     };
-    let known = |context: &Context<'_>, index| context.known(node, index).and_then(|known| known.dims()?.first().cloned());
+    let known = |context: &Context<'_>, index| {
+        context.known(node, index).and_then(|known| known.dims()?.first().cloned())
+    };
     let count = match (known(context, 0), known(context, 1), known(context, 2)) {
         (Some(start), Some(limit), Some(delta)) if delta.as_const().is_some_and(|delta| delta != 0) => {
             let (span, step) = if delta.as_const().is_some_and(|delta| delta < 0) {
@@ -100,7 +106,8 @@ fn range(context: &mut Context<'_>, node: &Node) -> Lowered {
             let (start, limit) = (scalar(context, 0, "start")?, scalar(context, 1, "limit")?);
             let delta = scalar(context, 2, "delta")?;
             // Counted in f64, which is exact for all sizes that fit in memory.
-            let [start, limit, delta] = [start, limit, delta].map(|value| context.builder.cast(value, DType::F64));
+            let [start, limit, delta] =
+                [start, limit, delta].map(|value| context.builder.cast(value, DType::F64));
             let mut body = Body::new(3, DType::F64);
             let args = [body.operand(0), body.operand(1), body.operand(2)];
             let span = body.call(Function::Sub, &[args[1], args[0]]);
@@ -114,7 +121,8 @@ fn range(context: &mut Context<'_>, node: &Node) -> Lowered {
     };
     let (start, delta) = (scalar(context, 0, "start")?, scalar(context, 2, "delta")?);
     let dtype = context.dtype(start)?;
-    let place = context.builder.op1(Operator::Iota { dtype: DType::I64, shape: vec![count], axis: 0 }, &[])?;
+    let place =
+        context.builder.op1(Operator::Iota { dtype: DType::I64, shape: vec![count], axis: 0 }, &[])?;
     let place = context.builder.cast(place, dtype)?;
     let mut body = Body::new(3, dtype);
     let args = [body.operand(0), body.operand(1), body.operand(2)];
@@ -178,14 +186,23 @@ fn seed(node: &Node) -> Result<i64, Refusal> {
 }
 
 fn random(context: &mut Context<'_>, node: &Node, kind: RandomKind, like: bool) -> Lowered {
-    let shape = if like {
-        let shape = node.input(0).and_then(|name| context.shape_of(name));
-        shape.ok_or_else(|| operands("the operand has no shape"))?
-    } else {
-        let shape = node.ints("shape")?.ok_or_else(|| attribute("shape", "missing"))?;
-        shape.iter().map(|&size| if size < 0 { Err(attribute("shape", format!("{shape:?}"))) } else { Ok(Dim::Const(size)) })
-            .collect::<Result<_, _>>()?
-    };
+    let shape =
+        if like {
+            let shape = node.input(0).and_then(|name| context.shape_of(name));
+            shape.ok_or_else(|| operands("the operand has no shape"))?
+        } else {
+            let shape = node.ints("shape")?.ok_or_else(|| attribute("shape", "missing"))?;
+            shape
+                .iter()
+                .map(|&size| {
+                    if size < 0 {
+                        Err(attribute("shape", format!("{shape:?}")))
+                    } else {
+                        Ok(Dim::Const(size))
+                    }
+                })
+                .collect::<Result<_, _>>()?
+        };
     let dtype = match node.int("dtype")? {
         Some(number) => dtype_of_number("dtype", number)?,
         None if like => {
@@ -199,7 +216,8 @@ fn random(context: &mut Context<'_>, node: &Node, kind: RandomKind, like: bool) 
         RandomKind::Normal => ("mean", "scale"),
     };
     let (a, b) = (node.float(first)?.unwrap_or(0.0), node.float(second)?.unwrap_or(1.0));
-    let operator = Operator::Random { kind, dtype, shape, a: Real::from(a), b: Real::from(b), seed: seed(node)? };
+    let operator =
+        Operator::Random { kind, dtype, shape, a: Real::from(a), b: Real::from(b), seed: seed(node)? };
     one(context.builder.op1(operator, &[])?)
 }
 
@@ -252,7 +270,9 @@ fn dropout(context: &mut Context<'_>, node: &Node) -> Lowered {
 
 /// `sum of coefficients[j] * cos(2 pi j i / n)`, where `n` is the size, less one unless periodic.
 fn cosine_window(context: &mut Context<'_>, node: &Node, coefficients: &[f64]) -> Lowered {
-    let to = node.int("output_datatype")?.map_or(Ok(DType::F32), |number| dtype_of_number("output_datatype", number))?;
+    let to = node
+        .int("output_datatype")?
+        .map_or(Ok(DType::F32), |number| dtype_of_number("output_datatype", number))?;
     let size = context.sizes(node, 0, "size", SIZE)?;
     let [size] = &size[..] else { return Err(operands("the size is no scalar")) };
     let periodic = node.flag("periodic", true)?;

@@ -47,14 +47,22 @@ fn attributes(node: &Node, absent: &[usize]) -> Result<String, Refusal> {
             Attribute::String(bytes) => text(bytes)?,
             Attribute::Floats(values) => values.iter().map(|&value| real(value.into())).collect(),
             Attribute::Ints(values) => json!(values),
-            Attribute::Strings(values) => values.iter().map(|bytes| text(bytes)).collect::<Result<Json, _>>()?,
+            Attribute::Strings(values) => {
+                values.iter().map(|bytes| text(bytes)).collect::<Result<Json, _>>()?
+            }
             Attribute::Tensor(tensor) => {
                 let data = data(tensor).map_err(unsupported)?;
                 let elements: Json = match convert::texts(&data) {
                     Some(texts) => texts.into_iter().map(Json::from).collect(),
                     None => (0..data.count())
                         .filter_map(|index| convert::element(&data, index))
-                        .map(|scalar| if scalar.dtype.is_float() { real(scalar.as_f64()) } else { json!(scalar.as_i64()) })
+                        .map(|scalar| {
+                            if scalar.dtype.is_float() {
+                                real(scalar.as_f64())
+                            } else {
+                                json!(scalar.as_i64())
+                            }
+                        })
                         .collect(),
                 };
                 json!({ "shape": data.shape(), "data": elements })

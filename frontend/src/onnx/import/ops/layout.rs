@@ -42,7 +42,8 @@ pub(super) fn list(
 
 fn reshape_by_attribute(context: &mut Context<'_>, node: &Node) -> Lowered {
     let x = context.operand(node, 0, "data")?;
-    let target: Vec<Dim> = node.ints("shape")?.unwrap_or_default().iter().map(|&size| Dim::Const(size)).collect();
+    let target: Vec<Dim> =
+        node.ints("shape")?.unwrap_or_default().iter().map(|&size| Dim::Const(size)).collect();
     reshape_to(context, x, target, false)
 }
 
@@ -64,10 +65,9 @@ fn reshape_to(context: &mut Context<'_>, x: Value, target: Vec<Dim>, zero_is_zer
     let mut shape = target;
     for (axis, size) in shape.iter_mut().enumerate() {
         if size.is(0) && !zero_is_zero {
-            *size = source
-                .get(axis)
-                .cloned()
-                .ok_or_else(|| operands(format!("shape copies dimension {axis} of a tensor of rank {}", source.len())))?;
+            *size = source.get(axis).cloned().ok_or_else(|| {
+                operands(format!("shape copies dimension {axis} of a tensor of rank {}", source.len()))
+            })?;
         }
     }
     let open: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis].is(-1)).collect();
@@ -81,7 +81,9 @@ fn reshape_to(context: &mut Context<'_>, x: Value, target: Vec<Dim>, zero_is_zer
                 None if rest.is(0) => Dim::Const(0),
                 None => match (count.as_const(), rest.as_const()) {
                     (Some(count), Some(rest)) => {
-                        return Err(operands(format!("{count} elements cannot be reshaped into rows of {rest}")));
+                        return Err(operands(format!(
+                            "{count} elements cannot be reshaped into rows of {rest}"
+                        )));
                     }
                     _ => count.floor_div(&rest),
                 },
@@ -93,7 +95,12 @@ fn reshape_to(context: &mut Context<'_>, x: Value, target: Vec<Dim>, zero_is_zer
 }
 
 /// A run-time target with its zeros and its -1 replaced by sizes.
-fn resolve_target(context: &mut Context<'_>, x: Value, target: Value, zero_is_zero: bool) -> Result<Value, Refusal> {
+fn resolve_target(
+    context: &mut Context<'_>,
+    x: Value,
+    target: Value,
+    zero_is_zero: bool,
+) -> Result<Value, Refusal> {
     let source = context.shape(x)?;
     let extents = context.shape(target)?;
     let [length] = &extents[..] else { return Err(operands("shape is no vector")) };
@@ -145,7 +152,9 @@ fn squeeze(context: &mut Context<'_>, node: &Node) -> Lowered {
     for &axis in &axes {
         match shape[axis].as_const() {
             Some(1) => {}
-            Some(size) => return Err(operands(format!("dimension {axis} is {size}, only 1 can be squeezed"))),
+            Some(size) => {
+                return Err(operands(format!("dimension {axis} is {size}, only 1 can be squeezed")));
+            }
             None => context.builder.require_equal(shape[axis].clone(), Dim::Const(1)),
         }
     }
@@ -210,7 +219,8 @@ fn blocks(context: &mut Context<'_>, node: &Node) -> Result<(Value, Dim, [Dim; 4
     let block = node.int("blocksize")?.filter(|&block| block > 0);
     let block = block.ok_or_else(|| attribute("blocksize", "missing or not positive"))?;
     let shape = context.shape(x)?;
-    let dims = <[Dim; 4]>::try_from(shape).map_err(|shape| operands(format!("rank {}, expected 4", shape.len())))?;
+    let dims =
+        <[Dim; 4]>::try_from(shape).map_err(|shape| operands(format!("rank {}, expected 4", shape.len())))?;
     Ok((x, Dim::Const(block), dims))
 }
 
@@ -251,7 +261,12 @@ impl Context<'_> {
     }
 
     /// A function of a value and a constant of its type.
-    pub(crate) fn map_constant(&mut self, x: Value, function: Function, constant: f64) -> Result<Value, Refusal> {
+    pub(crate) fn map_constant(
+        &mut self,
+        x: Value,
+        function: Function,
+        constant: f64,
+    ) -> Result<Value, Refusal> {
         Ok(self.builder.call_with(function, x, constant)?)
     }
 

@@ -33,14 +33,16 @@ impl Context<'_> {
         let (a_batch, a_tail) = a_shape.split_at(a_shape.len().saturating_sub(2));
         let (b_batch, b_tail) = b_shape.split_at(b_shape.len().saturating_sub(2));
         let rank = a_batch.len().max(b_batch.len());
-        let letters: Vec<u8> = (b'a'..=b'z').chain(b'A'..=b'Z').filter(|label| !b"kmn".contains(label)).collect();
+        let letters: Vec<u8> =
+            (b'a'..=b'z').chain(b'A'..=b'Z').filter(|label| !b"kmn".contains(label)).collect();
         if rank > letters.len() {
             return Err(unsupported(format!("{rank} batch axes")));
         }
         let mut spec = ContractionSpec { lhs: Vec::new(), rhs: Vec::new(), out: Vec::new() };
         let (mut a_kept, mut b_kept) = (Vec::new(), Vec::new());
         for (axis, &label) in letters[..rank].iter().enumerate() {
-            let extent = |batch: &[Dim]| (axis + batch.len()).checked_sub(rank).map(|index| batch[index].clone());
+            let extent =
+                |batch: &[Dim]| (axis + batch.len()).checked_sub(rank).map(|index| batch[index].clone());
             let (left, right) = (extent(a_batch), extent(b_batch));
             let is_one = |dim: &Option<Dim>| dim.as_ref().is_some_and(|dim| dim.is(1));
             // An extent of 1 beside a larger one broadcasts: the operand does without that axis.
@@ -82,7 +84,8 @@ fn gemm(context: &mut Context<'_>, node: &Node) -> Lowered {
             return Err(operands(format!("a matrix has rank {rank}")));
         }
     }
-    let labels = |first: u8, second: u8, swap: bool| if swap { vec![second, first] } else { vec![first, second] };
+    let labels =
+        |first: u8, second: u8, swap: bool| if swap { vec![second, first] } else { vec![first, second] };
     let spec = ContractionSpec {
         lhs: labels(b'm', b'k', node.flag("transA", false)?),
         rhs: labels(b'k', b'n', node.flag("transB", false)?),
@@ -140,26 +143,31 @@ fn einsum(context: &mut Context<'_>, node: &Node) -> Lowered {
         operands_left.push(diagonal(context, value, labels)?);
     }
     let mut operands_left = operands_left.into_iter();
-    let Some(mut total) = operands_left.next() else { return Err(operands("at least one operand is needed")) };
+    let Some(mut total) = operands_left.next() else {
+        return Err(operands("at least one operand is needed"));
+    };
     let rest: Vec<(Value, Vec<u8>)> = operands_left.collect();
     for (index, (value, labels)) in rest.iter().enumerate() {
         // Labels that nothing after this product reads are summed here.
-        let needed =
-            |label: &u8| terms.output.contains(label) || rest[index + 1..].iter().any(|(_, later)| later.contains(label));
+        let needed = |label: &u8| {
+            terms.output.contains(label) || rest[index + 1..].iter().any(|(_, later)| later.contains(label))
+        };
         let mut out: Vec<u8> = total.1.iter().copied().filter(needed).collect();
         out.extend(labels.iter().copied().filter(|label| needed(label) && !total.1.contains(label)));
         let spec = ContractionSpec { lhs: total.1, rhs: labels.clone(), out: out.clone() };
         total = (context.builder.contract(spec, total.0, *value)?, out);
     }
     let (mut value, mut labels) = total;
-    let summed: Vec<usize> = (0..labels.len()).filter(|&axis| !terms.output.contains(&labels[axis])).collect();
+    let summed: Vec<usize> =
+        (0..labels.len()).filter(|&axis| !terms.output.contains(&labels[axis])).collect();
     if !summed.is_empty() {
         value = context.builder.reduce(ReduceKind::Sum, value, summed, false)?;
         labels.retain(|label| terms.output.contains(label));
     }
     let perm: Option<Vec<usize>> =
         terms.output.iter().map(|label| labels.iter().position(|have| have == label)).collect();
-    let perm = perm.ok_or_else(|| attribute("equation", format!("'{equation}': a result label is in no operand")))?;
+    let perm =
+        perm.ok_or_else(|| attribute("equation", format!("'{equation}': a result label is in no operand")))?;
     one(context.builder.transpose(value, perm)?)
 }
 
@@ -181,8 +189,10 @@ impl Terms {
             return Err(wrong("the number of operands differs"));
         }
         // Labels that the equation does not use stand for the axes of the ellipsis.
-        let spare: Vec<u8> =
-            (b'a'..=b'z').chain(b'A'..=b'Z').filter(|&label| !equation.bytes().any(|used| used == label)).collect();
+        let spare: Vec<u8> = (b'a'..=b'z')
+            .chain(b'A'..=b'Z')
+            .filter(|&label| !equation.bytes().any(|used| used == label))
+            .collect();
         let mut widest = 0;
         let mut inputs = Vec::new();
         for (term, &value) in terms.iter().zip(values) {
@@ -200,8 +210,11 @@ impl Terms {
             None => {
                 // Without a result: the ellipsis, then labels that occur once, in alphabetical order.
                 let all: Vec<u8> = left.bytes().filter(u8::is_ascii_alphabetic).collect();
-                let mut once: Vec<u8> =
-                    all.iter().copied().filter(|label| all.iter().filter(|other| *other == label).count() == 1).collect();
+                let mut once: Vec<u8> = all
+                    .iter()
+                    .copied()
+                    .filter(|label| all.iter().filter(|other| *other == label).count() == 1)
+                    .collect();
                 once.sort_unstable();
                 let mut output = expand("...", &spare, widest).unwrap_or_default();
                 output.extend(once);
@@ -237,7 +250,8 @@ fn diagonal(
         // Element i along the second axis is picked by its coordinate along the first.
         let mut extents = shape.clone();
         extents[second] = Dim::Const(1);
-        let picks = context.builder.op1(Operator::Iota { dtype: DType::I64, shape: extents, axis: first }, &[])?;
+        let picks =
+            context.builder.op1(Operator::Iota { dtype: DType::I64, shape: extents, axis: first }, &[])?;
         let picked = context.builder.op1(Operator::GatherElements { axis: second }, &[value, picks])?;
         let mut rest = shape;
         rest.remove(second);
@@ -248,7 +262,12 @@ fn diagonal(
 }
 
 /// Used by quantized products: `alpha`-free product of integer matrices in a wider type.
-pub(super) fn converted(context: &mut Context<'_>, x: Value, zero: Option<Value>, to: DType) -> Result<Value, Refusal> {
+pub(super) fn converted(
+    context: &mut Context<'_>,
+    x: Value,
+    zero: Option<Value>,
+    to: DType,
+) -> Result<Value, Refusal> {
     let from = context.dtype(x)?;
     let Some(zero) = zero else {
         return Ok(context.builder.cast(x, to)?);

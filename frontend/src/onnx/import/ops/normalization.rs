@@ -55,7 +55,8 @@ fn batch_normalization(context: &mut Context<'_>, node: &Node) -> Lowered {
     for (running, batch) in [(mean, batch_mean), (variance, batch_variance)] {
         let mut body = Body::new(2, context.dtype(running)?);
         let (old, new) = (body.operand(0), body.operand(1));
-        let (old, new) = (body.with(Function::Mul, old, momentum), body.with(Function::Mul, new, 1.0 - momentum));
+        let (old, new) =
+            (body.with(Function::Mul, old, momentum), body.with(Function::Mul, new, 1.0 - momentum));
         let sum = body.call(Function::Add, &[old, new]);
         let batch = context.builder.cast(batch, context.builder.dtype(running)?)?;
         results.push(Binding::Value(context.builder.map(body.finish(sum), &[running, batch])?));
@@ -142,7 +143,9 @@ fn normalize(
         None => ScalarExpr::identity(),
         Some(scale) => affine(dtype, context.dtype(scale)?, bias.is_some()),
     };
-    Ok(context.builder.op1(Operator::Normalize { axes, epsilon: Real::from(epsilon), centered, epilogue }, &values)?)
+    Ok(context
+        .builder
+        .op1(Operator::Normalize { axes, epsilon: Real::from(epsilon), centered, epilogue }, &values)?)
 }
 
 fn trailing_axes(context: &Context<'_>, node: &Node, x: Value) -> Result<Vec<usize>, Refusal> {
@@ -191,7 +194,9 @@ fn group_normalization(context: &mut Context<'_>, node: &Node) -> Lowered {
     let groups = node.int("num_groups")?.filter(|&groups| groups > 0);
     let groups = Dim::Const(groups.ok_or_else(|| attribute("num_groups", "missing or not positive"))?);
     let shape = context.shape(x)?;
-    let [batch, channels, spatial @ ..] = &shape[..] else { return Err(operands("the input has no channels")) };
+    let [batch, channels, spatial @ ..] = &shape[..] else {
+        return Err(operands("the input has no channels"));
+    };
     let members = channels
         .exact_quotient(&groups)
         .ok_or_else(|| operands(format!("{channels} channels do not divide into {groups} groups")))?;
@@ -246,10 +251,14 @@ fn local_response_normalization(context: &mut Context<'_>, node: &Node) -> Lower
     let x = context.operand(node, 0, "X")?;
     let size = node.int("size")?.and_then(|size| usize::try_from(size).ok()).filter(|&size| size > 0);
     let size = size.ok_or_else(|| attribute("size", "missing or not positive"))?;
-    let parameter = |name: &str, default: f64| -> Result<f64, Refusal> { Ok(node.float(name)?.map_or(default, f64::from)) };
+    let parameter = |name: &str, default: f64| -> Result<f64, Refusal> {
+        Ok(node.float(name)?.map_or(default, f64::from))
+    };
     let (alpha, beta, bias) = (parameter("alpha", 1e-4)?, parameter("beta", 0.75)?, parameter("bias", 1.0)?);
     let shape = context.shape(x)?;
-    let [batch, channels, spatial @ ..] = &shape[..] else { return Err(operands("the input has no channels")) };
+    let [batch, channels, spatial @ ..] = &shape[..] else {
+        return Err(operands("the input has no channels"));
+    };
     // The channels are the first spatial dimension of the window, everything behind them the second.
     let flat = vec![batch.clone(), Dim::Const(1), channels.clone(), Dim::product(spatial)];
     let squares = context.call(Function::Mul, &[x, x])?;
@@ -319,8 +328,11 @@ impl Context<'_> {
             }
         };
         let quotient = epilogue.apply(Function::Div, &[Arg::Input(0), divisor]);
-        epilogue.result = if compute == dtype { quotient } else { epilogue.push(ScalarOp::Cast(dtype), &[quotient]) };
-        Ok(self.builder.op1(Operator::Reduce { kind: ReduceKind::Sum, axes, keep, prologue, epilogue }, &values)?)
+        epilogue.result =
+            if compute == dtype { quotient } else { epilogue.push(ScalarOp::Cast(dtype), &[quotient]) };
+        Ok(self
+            .builder
+            .op1(Operator::Reduce { kind: ReduceKind::Sum, axes, keep, prologue, epilogue }, &values)?)
     }
 
     /// Sum of magnitudes (`p` 1) or Euclidean norm (`p` 2) over axes.
@@ -329,7 +341,11 @@ impl Context<'_> {
         let compute = compute_type(dtype);
         let mut body = Body::new(1, dtype);
         let value = body.operand(0);
-        let term = if p == 1 { body.call(Function::Abs, &[value]) } else { body.call(Function::Mul, &[value, value]) };
+        let term = if p == 1 {
+            body.call(Function::Abs, &[value])
+        } else {
+            body.call(Function::Mul, &[value, value])
+        };
         let prologue = body.finish_as_is(term);
         let mut epilogue = ScalarExpr::with_inputs(1);
         let mut result = Arg::Input(0);
@@ -341,7 +357,10 @@ impl Context<'_> {
             let root = epilogue.apply(Function::Sqrt, &[wide]);
             result = epilogue.push(ScalarOp::Cast(compute), &[root]);
         }
-        epilogue.result = if compute == dtype { result } else { epilogue.push(ScalarOp::Cast(dtype), &[result]) };
-        Ok(self.builder.op1(Operator::Reduce { kind: ReduceKind::Sum, axes, keep, prologue, epilogue }, &[x])?)
+        epilogue.result =
+            if compute == dtype { result } else { epilogue.push(ScalarOp::Cast(dtype), &[result]) };
+        Ok(self
+            .builder
+            .op1(Operator::Reduce { kind: ReduceKind::Sum, axes, keep, prologue, epilogue }, &[x])?)
     }
 }

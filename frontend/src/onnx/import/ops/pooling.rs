@@ -26,7 +26,10 @@ fn window_of(node: &Node, rank: usize) -> Result<WindowAttributes, Refusal> {
     let sizes: Option<Vec<usize>> =
         kernel.iter().map(|&size| usize::try_from(size).ok().filter(|&size| size > 0)).collect();
     let sizes = sizes.filter(|sizes| sizes.len() + 2 == rank);
-    WindowAttributes::of(node, sizes.ok_or_else(|| attribute("kernel_shape", format!("{kernel:?} for rank {rank}")))?)
+    WindowAttributes::of(
+        node,
+        sizes.ok_or_else(|| attribute("kernel_shape", format!("{kernel:?} for rank {rank}")))?,
+    )
 }
 
 fn pool(context: &mut Context<'_>, node: &Node, x: Value, kind: WindowKind) -> Result<Value, Refusal> {
@@ -111,7 +114,8 @@ fn max_unpool(context: &mut Context<'_>, node: &Node) -> Lowered {
     let pooled = if node.input(2).is_some() { unpadded(&shape, &window) } else { target.clone() };
     let blank = context.builder.broadcast(zero, vec![Dim::product(&pooled)])?;
     let count = Dim::product(&shape);
-    let (values, at) = (context.builder.reshape(x, vec![count.clone()])?, context.builder.reshape(at, vec![count])?);
+    let (values, at) =
+        (context.builder.reshape(x, vec![count.clone()])?, context.builder.reshape(at, vec![count])?);
     let scatter = Operator::ScatterElements { axis: 0, kind: ScatterKind::Replace };
     let flat = context.builder.op1(scatter, &[blank, at, values])?;
     let y = context.builder.reshape(flat, pooled.clone())?;
@@ -120,7 +124,9 @@ fn max_unpool(context: &mut Context<'_>, node: &Node) -> Lowered {
     }
     let high: Vec<Dim> = target.iter().zip(&pooled).map(|(want, have)| want.clone() - have.clone()).collect();
     let low = vec![Dim::Const(0); high.len()];
-    one(context.builder.op1(Operator::Pad { kind: tcc_ir::words::PadKind::Constant, low, high }, &[y, zero])?)
+    one(context
+        .builder
+        .op1(Operator::Pad { kind: tcc_ir::words::PadKind::Constant, low, high }, &[y, zero])?)
 }
 
 /// The shape that unpooling gives when nothing else is asked for.

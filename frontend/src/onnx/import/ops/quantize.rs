@@ -214,7 +214,8 @@ impl Context<'_> {
             [] => Ok(value),
             [count] if count.is(1) => Ok(self.builder.reshape(value, Vec::new())?),
             [count] => {
-                let shape = std::iter::once(count.clone()).chain(std::iter::repeat_n(Dim::Const(1), rank - 1));
+                let shape =
+                    std::iter::once(count.clone()).chain(std::iter::repeat_n(Dim::Const(1), rank - 1));
                 Ok(self.builder.reshape(value, shape.collect())?)
             }
             _ => Err(operands("a scale or zero point of a filter is no vector")),

@@ -81,7 +81,7 @@ fn recurrent(context: &mut Context<'_>, node: &Node, cell: CellKind) -> Lowered 
             None => zeros(context, vec![directions, hidden * Dim::Const(3)])?,
         });
     }
-    let (activations, alphas, betas) = activations(node, cell, expected as usize)?;
+    let Activations { names: activations, alphas, betas } = activations(node, cell, expected as usize)?;
     let reals = |list: Vec<f64>| list.into_iter().map(Real::from).collect();
     let operator = Operator::Recurrent {
         cell,
@@ -107,11 +107,13 @@ fn recurrent(context: &mut Context<'_>, node: &Node, cell: CellKind) -> Lowered 
 }
 
 /// Activation functions of all directions in lower case, each with its alpha and beta (0 where it has none).
-fn activations(
-    node: &Node,
-    cell: CellKind,
-    directions: usize,
-) -> Result<(Vec<String>, Vec<f64>, Vec<f64>), Refusal> {
+struct Activations {
+    names: Vec<String>,
+    alphas: Vec<f64>,
+    betas: Vec<f64>,
+}
+
+fn activations(node: &Node, cell: CellKind, directions: usize) -> Result<Activations, Refusal> {
     let defaults: &[&str] = match cell {
         CellKind::Rnn => &["tanh"],
         CellKind::Gru => &["sigmoid", "tanh"],
@@ -144,5 +146,5 @@ fn activations(
         alphas.push(next(alpha, &mut given_alphas));
         betas.push(next(beta, &mut given_betas));
     }
-    Ok((names, alphas, betas))
+    Ok(Activations { names, alphas, betas })
 }

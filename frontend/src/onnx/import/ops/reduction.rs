@@ -16,7 +16,9 @@ use tcc_ir::words::ReduceKind;
 macro_rules! reduction {
     ($kind:ident) => {
         |context, node| {
-            reduce_with(context, node, |context, x, axes, keep| context.reduce_wide(ReduceKind::$kind, x, axes, keep))
+            reduce_with(context, node, |context, x, axes, keep| {
+                context.reduce_wide(ReduceKind::$kind, x, axes, keep)
+            })
         }
     };
 }
@@ -26,9 +28,15 @@ pub(super) static TABLE: &[Entry] = &[
     since(1, "ReduceProd", reduction!(Prod)),
     since(1, "ReduceMax", reduction!(Max)),
     since(1, "ReduceMin", reduction!(Min)),
-    since(1, "ReduceMean", |context, node| reduce_with(context, node, |c, x, axes, keep| c.mean(x, axes, keep))),
-    since(1, "ReduceL1", |context, node| reduce_with(context, node, |c, x, axes, keep| c.norm(x, axes, keep, 1))),
-    since(1, "ReduceL2", |context, node| reduce_with(context, node, |c, x, axes, keep| c.norm(x, axes, keep, 2))),
+    since(1, "ReduceMean", |context, node| {
+        reduce_with(context, node, |c, x, axes, keep| c.mean(x, axes, keep))
+    }),
+    since(1, "ReduceL1", |context, node| {
+        reduce_with(context, node, |c, x, axes, keep| c.norm(x, axes, keep, 1))
+    }),
+    since(1, "ReduceL2", |context, node| {
+        reduce_with(context, node, |c, x, axes, keep| c.norm(x, axes, keep, 2))
+    }),
     since(1, "ReduceSumSquare", |context, node| reduce_with(context, node, sum_of_squares)),
     since(1, "ReduceLogSum", |context, node| reduce_with(context, node, logarithm_of_sum)),
     since(1, "ReduceLogSumExp", |context, node| reduce_with(context, node, logarithm_of_exponentials)),
@@ -36,7 +44,9 @@ pub(super) static TABLE: &[Entry] = &[
     since(1, "ArgMin", |context, node| arg_reduce(context, node, ReduceKind::Min)),
     between(11, i64::MAX, "CumSum", |context, node| running(context, node, ReduceKind::Sum)),
     since(26, "CumProd", |context, node| running(context, node, ReduceKind::Prod)),
-    since(1, "GlobalAveragePool", |context, node| global_pool(context, node, |c, x, axes| c.mean(x, axes, true))),
+    since(1, "GlobalAveragePool", |context, node| {
+        global_pool(context, node, |c, x, axes| c.mean(x, axes, true))
+    }),
     since(1, "GlobalMaxPool", |context, node| {
         global_pool(context, node, |c, x, axes| c.reduce_wide(ReduceKind::Max, x, axes, true))
     }),
@@ -71,17 +81,29 @@ fn empty_vector(context: &Context<'_>, node: &Node) -> bool {
     shape.is_some_and(|shape| shape.iter().any(|dim| dim.is(0)))
 }
 
-fn sum_of_squares(context: &mut Context<'_>, x: Value, axes: Vec<usize>, keep: bool) -> Result<Value, Refusal> {
+fn sum_of_squares(
+    context: &mut Context<'_>,
+    x: Value,
+    axes: Vec<usize>,
+    keep: bool,
+) -> Result<Value, Refusal> {
     let dtype = context.dtype(x)?;
     let mut body = Body::new(1, dtype);
     let value = body.operand(0);
     let square = body.call(Function::Mul, &[value, value]);
     let prologue = body.finish_as_is(square);
     let epilogue = narrowing(dtype);
-    Ok(context.builder.op1(Operator::Reduce { kind: ReduceKind::Sum, axes, keep, prologue, epilogue }, &[x])?)
+    Ok(context
+        .builder
+        .op1(Operator::Reduce { kind: ReduceKind::Sum, axes, keep, prologue, epilogue }, &[x])?)
 }
 
-fn logarithm_of_sum(context: &mut Context<'_>, x: Value, axes: Vec<usize>, keep: bool) -> Result<Value, Refusal> {
+fn logarithm_of_sum(
+    context: &mut Context<'_>,
+    x: Value,
+    axes: Vec<usize>,
+    keep: bool,
+) -> Result<Value, Refusal> {
     let sum = context.reduce_wide(ReduceKind::Sum, x, axes, keep)?;
     in_float(context, sum, |context, sum| context.call(Function::Log, &[sum]))
 }
@@ -163,9 +185,9 @@ fn global_pool(
 
 fn global_lp_pool(context: &mut Context<'_>, node: &Node) -> Lowered {
     let p = node.int("p")?.unwrap_or(2);
-    global_pool(context, node, |context, x, axes| context.power_norm(x, p, |context, powers| {
-        context.reduce_wide(ReduceKind::Sum, powers, axes, true)
-    }))
+    global_pool(context, node, |context, x, axes| {
+        context.power_norm(x, p, |context, powers| context.reduce_wide(ReduceKind::Sum, powers, axes, true))
+    })
 }
 
 /// The epilogue that rounds a wide sum to its element type.

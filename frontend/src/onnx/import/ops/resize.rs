@@ -142,7 +142,11 @@ fn resize(context: &mut Context<'_>, node: &Node) -> Lowered {
         "ceil" => NearestKind::Ceil,
         other => return Err(attribute("nearest_mode", format!("'{other}'"))),
     };
-    let region = if coordinates == CoordinateKind::TfCropAndResize { region(context, node, &axes, rank)? } else { Vec::new() };
+    let region = if coordinates == CoordinateKind::TfCropAndResize {
+        region(context, node, &axes, rank)?
+    } else {
+        Vec::new()
+    };
     let (shape, scales) = target(context, node, x, &axes)?;
     let resampling = Resampling {
         kind: kind(node.string("mode")?.unwrap_or("nearest"))?,
@@ -213,7 +217,9 @@ fn target(
             _ => return Err(unsupported("an aspect ratio kept between symbolic extents")),
         }
     }
-    let scale = ratios.into_iter().fold(if larger { 0.0 } else { f64::INFINITY }, if larger { f64::max } else { f64::min });
+    let scale = ratios
+        .into_iter()
+        .fold(if larger { 0.0 } else { f64::INFINITY }, if larger { f64::max } else { f64::min });
     let mut scales = vec![1.0; source.len()];
     for &axis in axes {
         let extent = source[axis].as_const().unwrap_or(0) as f64;

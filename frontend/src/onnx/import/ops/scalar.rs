@@ -67,8 +67,11 @@ impl Body {
 
     /// The function with a result of the operands' type.
     pub(crate) fn finish(mut self, result: Arg) -> ScalarExpr {
-        self.expr.result =
-            if self.compute == self.dtype { result } else { self.expr.push(ScalarOp::Cast(self.dtype), &[result]) };
+        self.expr.result = if self.compute == self.dtype {
+            result
+        } else {
+            self.expr.push(ScalarOp::Cast(self.dtype), &[result])
+        };
         self.expr.prune()
     }
 
@@ -101,10 +104,7 @@ impl Context<'_> {
         let mut body = Body::new(operands.len(), dtype);
         let args: Vec<Arg> = (0..operands.len()).map(|index| body.operand(index)).collect();
         let result = body.call(function, &args);
-        let predicate = matches!(
-            function.rule(),
-            tcc_ir::scalar::Rule::Compare | tcc_ir::scalar::Rule::Test
-        );
+        let predicate = matches!(function.rule(), tcc_ir::scalar::Rule::Compare | tcc_ir::scalar::Rule::Test);
         let expr = if predicate { body.finish_as_is(result) } else { body.finish(result) };
         Ok(self.builder.map(expr, operands)?)
     }

@@ -26,7 +26,9 @@ pub(super) static TABLE: &[Entry] = &[
         let ty = context.element_of(&ty);
         context.host_operator(node, &[ty])
     }),
-    since(11, "SequenceLength", |context, node| context.host_operator(node, &[Type::tensor(DType::I64, vec![])])),
+    since(11, "SequenceLength", |context, node| {
+        context.host_operator(node, &[Type::tensor(DType::I64, vec![])])
+    }),
     since(11, "ConcatFromSequence", concatenate),
     since(11, "SplitToSequence", split),
     since(15, "Optional", optional),
@@ -92,7 +94,8 @@ impl Context<'_> {
 
 fn construct(context: &mut Context<'_>, node: &Node) -> Lowered {
     let values = context.operands(node)?;
-    let mut types = values.iter().map(|&value| context.builder.type_of(value).clone()).collect::<Vec<_>>().into_iter();
+    let mut types =
+        values.iter().map(|&value| context.builder.type_of(value).clone()).collect::<Vec<_>>().into_iter();
     let mut element = types.next().ok_or_else(|| operands("a sequence of nothing"))?;
     for ty in types {
         element = context.common_element(&element, &ty)?;
@@ -111,7 +114,11 @@ fn insert(context: &mut Context<'_>, node: &Node) -> Lowered {
     let value = context.operand(node, 1, "tensor")?;
     let ty = context.builder.type_of(value).clone();
     let element = match (&element, &ty) {
-        (Type::Tensor(TensorType { shape, element: old }), Type::Tensor(new)) if shape.is_empty() && *old == new.element => ty,
+        (Type::Tensor(TensorType { shape, element: old }), Type::Tensor(new))
+            if shape.is_empty() && *old == new.element =>
+        {
+            ty
+        }
         _ => context.common_element(&element, &ty)?,
     };
     context.host_operator(node, &[Type::Sequence(Box::new(element))])
@@ -159,7 +166,9 @@ fn optional(context: &mut Context<'_>, node: &Node) -> Lowered {
     let inner = match context.optional(node, 0)? {
         Some(value) => context.builder.type_of(value).clone(),
         None => match node.attributes.get("type") {
-            Some(Attribute::Type(declared)) => context.declared_type("optional", declared).map_err(unsupported)?,
+            Some(Attribute::Type(declared)) => {
+                context.declared_type("optional", declared).map_err(unsupported)?
+            }
             _ => return Err(operands("an absent value without a type")),
         },
     };

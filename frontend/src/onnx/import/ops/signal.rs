@@ -5,7 +5,7 @@ use super::super::context::{Context, Lowered, one};
 use super::super::refusal::{Refusal, attribute, operands};
 use super::super::sizes::{self, SIZE};
 use super::super::table::{Entry, since};
-use super::convolution::WindowAttributes;
+use super::convolution::{Padding, WindowAttributes};
 use super::layout::constant_size;
 use super::scalar::{Body, compute_type};
 use tcc_ir::contraction::ContractionSpec;
@@ -17,8 +17,11 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Function, ScalarExpr};
 use tcc_ir::words::Layout;
 
-pub(super) static TABLE: &[Entry] =
-    &[since(17, "DFT", transform), since(17, "STFT", short_time_transform), since(18, "Col2Im", columns_to_image)];
+pub(super) static TABLE: &[Entry] = &[
+    since(17, "DFT", transform),
+    since(17, "STFT", short_time_transform),
+    since(18, "Col2Im", columns_to_image),
+];
 
 /// How a transform is taken.
 struct Transform {
@@ -153,7 +156,9 @@ fn short_time_transform(context: &mut Context<'_>, node: &Node) -> Lowered {
     if shape.len() == 2 {
         shape.push(Dim::Const(1));
     }
-    let [batch, samples, parts] = &shape[..] else { return Err(operands("the signal is [batch, samples, parts]")) };
+    let [batch, samples, parts] = &shape[..] else {
+        return Err(operands("the signal is [batch, samples, parts]"));
+    };
     let signal = context.builder.reshape(signal, shape.clone())?;
     let scalar = |context: &mut Context<'_>, index, name| -> Result<Dim, Refusal> {
         match &context.sizes(node, index, name, SIZE)?[..] {
@@ -189,9 +194,12 @@ fn short_time_transform(context: &mut Context<'_>, node: &Node) -> Lowered {
 /// Adds up overlapping blocks: a transposed convolution whose filter puts each column entry at its place.
 fn columns_to_image(context: &mut Context<'_>, node: &Node) -> Lowered {
     let x = context.operand(node, 0, "input")?;
-    let image = context.integers(node, 1, "image_shape")?.ok_or_else(|| operands("image_shape is missing"))?;
-    let block = context.integers(node, 2, "block_shape")?.ok_or_else(|| operands("block_shape is missing"))?;
-    let counts: Option<Vec<usize>> = block.iter().map(|&size| usize::try_from(size).ok().filter(|&n| n > 0)).collect();
+    let image =
+        context.integers(node, 1, "image_shape")?.ok_or_else(|| operands("image_shape is missing"))?;
+    let block =
+        context.integers(node, 2, "block_shape")?.ok_or_else(|| operands("block_shape is missing"))?;
+    let counts: Option<Vec<usize>> =
+        block.iter().map(|&size| usize::try_from(size).ok().filter(|&n| n > 0)).collect();
     let block = counts.filter(|block| block.len() == image.len() && !block.is_empty());
     let block = block.ok_or_else(|| operands("block_shape and image_shape do not fit"))?;
     let entries = block.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
@@ -199,14 +207,14 @@ fn columns_to_image(context: &mut Context<'_>, node: &Node) -> Lowered {
     let entries = entries.ok_or_else(|| operands(format!("a block of shape {block:?} is too large")))?;
     let window = WindowAttributes::of(node, block.clone())?;
     let rank = block.len();
-    let pads = node.ints("pads")?.map_or_else(|| vec![0; 2 * rank], <[i64]>::to_vec);
-    if pads.len() != 2 * rank {
-        return Err(attribute("pads", format!("{pads:?}, expected {} integers", 2 * rank)));
-    }
+    let Padding::Fixed(pads) = window.padding(node, &[])? else {
+        return Err(attribute("auto_pad", "set, but the operator does not have it"));
+    };
     let (mut places, mut output_pads) = (Vec::new(), Vec::new());
     for axis in 0..rank {
         let stride = window.strides[axis] as i64;
-        let room = image[axis] + pads[axis] + pads[rank + axis] - window.span(axis);
+        let around = pads[axis] + pads[rank + axis] - window.span(axis);
+        let room = image[axis].saturating_add(around);
         if room < 0 {
             return Err(operands("a block is larger than the image"));
         }
@@ -221,7 +229,8 @@ fn columns_to_image(context: &mut Context<'_>, node: &Node) -> Lowered {
     let mut folded = vec![batch.clone() * channels.clone(), Dim::from(entries)];
     folded.extend(places);
     let x = context.builder.reshape(x, folded)?;
-    let identity = (0..entries * entries).map(|index| f32::from(u8::from(index / entries == index % entries)));
+    let identity =
+        (0..entries * entries).map(|index| f32::from(u8::from(index / entries == index % entries)));
     let mut filter_shape = vec![entries, 1];
     filter_shape.extend(&block);
     let filter = context.builder.constant(Data::from_f32(&filter_shape, &identity.collect::<Vec<f32>>())?)?;

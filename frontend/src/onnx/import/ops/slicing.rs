@@ -222,7 +222,13 @@ impl Context<'_> {
     }
 
     /// Elements `start .. start + size` of one axis.
-    pub(super) fn slice_axis(&mut self, x: Value, axis: usize, start: Dim, size: Dim) -> Result<Value, Refusal> {
+    pub(super) fn slice_axis(
+        &mut self,
+        x: Value,
+        axis: usize,
+        start: Dim,
+        size: Dim,
+    ) -> Result<Value, Refusal> {
         let mut part = Part::whole(&self.shape(x)?);
         part.starts[axis] = start;
         part.sizes[axis] = size;
@@ -329,7 +335,8 @@ impl Context<'_> {
         };
         let spread = self.builder.reshape(x, interleave(&|_| Dim::Const(1)))?;
         let copied = self.builder.broadcast(spread, interleave(&|axis| repeats[axis].clone()))?;
-        let joined = shape.iter().zip(repeats).map(|(extent, repeat)| extent.clone() * repeat.clone()).collect();
+        let joined =
+            shape.iter().zip(repeats).map(|(extent, repeat)| extent.clone() * repeat.clone()).collect();
         Ok(self.builder.reshape(copied, joined)?)
     }
 }

@@ -28,7 +28,9 @@ fn update(
     step: impl Fn(&mut Context<'_>, Value, Value, &[Value]) -> Result<Vec<Value>, Refusal>,
 ) -> Lowered {
     let values = context.operands(node)?;
-    let [rate, count, tensors @ ..] = &values[..] else { return Err(operands("the rate and the step are missing")) };
+    let [rate, count, tensors @ ..] = &values[..] else {
+        return Err(operands("the rate and the step are missing"));
+    };
     if tensors.len() % groups != 0 {
         return Err(operands(format!("{} tensors are no multiple of {groups}", tensors.len())));
     }
@@ -125,16 +127,17 @@ fn adam(context: &mut Context<'_>, node: &Node) -> Lowered {
     let norm_after = parameter(node, "norm_coefficient_post", 0.0)?;
     update(context, node, 4, |context, rate, count, group| {
         let dtype = context.dtype(group[0])?;
-        let average = |context: &mut Context<'_>, old: Value, weight: f64, squared: bool| -> Result<Value, Refusal> {
-            let mut body = Body::new(3, dtype);
-            let args = [body.operand(0), body.operand(1), body.operand(2)];
-            let gradient = regularized(&mut body, args[0], args[1], norm);
-            let term = if squared { body.call(Function::Mul, &[gradient, gradient]) } else { gradient };
-            let new = body.with(Function::Mul, term, 1.0 - weight);
-            let kept = body.with(Function::Mul, args[2], weight);
-            let mean = body.call(Function::Add, &[kept, new]);
-            Ok(context.builder.map(body.finish(mean), &[group[0], group[1], old])?)
-        };
+        let average =
+            |context: &mut Context<'_>, old: Value, weight: f64, squared: bool| -> Result<Value, Refusal> {
+                let mut body = Body::new(3, dtype);
+                let args = [body.operand(0), body.operand(1), body.operand(2)];
+                let gradient = regularized(&mut body, args[0], args[1], norm);
+                let term = if squared { body.call(Function::Mul, &[gradient, gradient]) } else { gradient };
+                let new = body.with(Function::Mul, term, 1.0 - weight);
+                let kept = body.with(Function::Mul, args[2], weight);
+                let mean = body.call(Function::Add, &[kept, new]);
+                Ok(context.builder.map(body.finish(mean), &[group[0], group[1], old])?)
+            };
         let mean = average(context, group[2], alpha, false)?;
         let square = average(context, group[3], beta, true)?;
         // The bias of the averages is corrected after the first step: rate * sqrt(1 - beta^t) / (1 - alpha^t).
