@@ -1,4 +1,4 @@
-/* Runs a program that computes y[n, 5] = x[n, 5] + bias[5] through every function of tcc.h. */
+/* Runs two programs through every function of tcc.h: y[n, 5] = x[n, 5] + bias[5], and one that splits texts into words. */
 #include "tcc.h"
 
 #include <stdio.h>
@@ -27,8 +27,46 @@ static void run(tcc_session *session, int64_t n, float *own_memory, size_t own_b
     free(x);
 }
 
+/* words[n, most], counts[n] = split(text[n]) */
+static void split(const char *path) {
+    tcc_executable *executable;
+    tcc_session *session;
+    CHECK(tcc_load(path, &executable) == TCC_OK);
+    CHECK(tcc_session_create(executable, 1, &session) == TCC_OK);
+    const char *texts[2] = {"one two three", "four"};
+    tcc_tensor input = {.dtype = TCC_STRING, .rank = 1, .shape = {2}, .data = (void *)texts};
+    int64_t counts[4] = {9, 9, 9, 9};
+    tcc_tensor outputs[2] = {{.dtype = TCC_STRING}, {.dtype = TCC_I64, .data = counts, .bytes = sizeof counts}};
+    for (int round = 0; round < 3; round++) {
+        CHECK(tcc_run(session, &input, 1, outputs, 2) == TCC_OK);
+        CHECK(outputs[0].dtype == TCC_STRING && outputs[0].rank == 2);
+        CHECK(outputs[0].shape[0] == 2 && outputs[0].shape[1] == 3);
+        const char *const *words = outputs[0].data;
+        const char *expected[6] = {"one", "two", "three", "four", "", ""};
+        for (int i = 0; i < 6; i++) CHECK(strcmp(words[i], expected[i]) == 0);
+        CHECK(outputs[1].data == counts && outputs[1].shape[0] == 2 && outputs[1].bytes == 16);
+        CHECK(counts[0] == 3 && counts[1] == 1 && counts[2] == 9);
+        outputs[1].bytes = sizeof counts;
+    }
+    outputs[1].bytes = 15;
+    CHECK(tcc_run(session, &input, 1, outputs, 2) == TCC_ERROR_OUTPUT);
+    outputs[1].data = NULL;
+    texts[1] = "\xff";
+    CHECK(tcc_run(session, &input, 1, outputs, 2) == TCC_ERROR_ARGUMENT);
+    texts[1] = NULL;
+    CHECK(tcc_run(session, &input, 1, outputs, 2) == TCC_ERROR_ARGUMENT);
+    input.data = NULL;
+    CHECK(tcc_run(session, &input, 1, outputs, 2) == TCC_ERROR_ARGUMENT);
+    input.shape[0] = 0;
+    CHECK(tcc_run(session, &input, 1, outputs, 2) == TCC_OK);
+    CHECK(outputs[0].shape[0] == 0 && outputs[0].shape[1] == 0 && outputs[1].shape[0] == 0);
+    tcc_session_free(session);
+    tcc_executable_free(executable);
+}
+
 int main(int argc, char **argv) {
-    CHECK(argc == 2);
+    CHECK(argc == 3);
+    split(argv[2]);
     CHECK(strlen(tcc_version()) > 0);
     CHECK(strcmp(tcc_dtype_name(TCC_F32), "f32") == 0 && strcmp(tcc_dtype_name(TCC_STRING), "string") == 0);
     CHECK(tcc_dtype_name(99) == NULL && tcc_dtype_name(-1) == NULL);

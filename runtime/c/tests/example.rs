@@ -64,6 +64,36 @@ fn write_bundle(folder: &Path) -> PathBuf {
     path
 }
 
+/// words[n, most], counts[n] = split(text[n])
+fn write_splitter(folder: &Path) -> PathBuf {
+    let mut manifest = Manifest::new("split", "tests");
+    let symbol = |name: &str, source| Symbol { name: name.into(), lo: 0, hi: i64::MAX, source };
+    manifest.symbols = vec![
+        symbol("n", SymbolSource::Input { input: 0, axis: 0 }),
+        symbol("most", SymbolSource::Step { bound: None }),
+    ];
+    let mut tensor = |name: &str, dtype, shape: &[u32], storage| {
+        let shape = shape.iter().map(|&id| DimExpr::Symbol(id)).collect();
+        manifest.tensors.push(TensorInfo { name: name.into(), dtype, shape, storage });
+        Port { name: name.into(), tensor: manifest.tensors.len() as u32 - 1 }
+    };
+    let text = tensor("text", DType::String, &[0], Storage::Input(0));
+    let words = tensor("words", DType::String, &[0, 1], Storage::Output(0));
+    let counts = tensor("counts", DType::I64, &[0], Storage::Output(1));
+    manifest.inputs = vec![text];
+    manifest.outputs = vec![words, counts];
+    manifest.steps = vec![Step::Host(HostStep {
+        function: "string_split".into(),
+        attributes: Default::default(),
+        inputs: vec![Some(0)],
+        outputs: vec![1, 2],
+        binds: vec![1],
+    })];
+    let path = folder.join("split.tcc");
+    BundleWriter::new(manifest).write(&path).unwrap();
+    path
+}
+
 /// Libraries of this crate beside the test program, newest first.
 fn library(extension: &str) -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
@@ -82,7 +112,7 @@ fn library(extension: &str) -> PathBuf {
 #[test]
 fn the_c_example_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = write_bundle(folder.path());
+    let (bundle, splitter) = (write_bundle(folder.path()), write_splitter(folder.path()));
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (example, include) = (here.join("tests/example.c"), here.join("../include"));
     for extension in [".a", ".so"] {
@@ -94,7 +124,7 @@ fn the_c_example_runs() {
         arguments.extend(["-lpthread", "-lm", "-ldl"].map(Path::new));
         cc(&arguments);
         let output = Command::new(&program)
-            .arg(&bundle)
+            .args([&bundle, &splitter])
             .env("LD_LIBRARY_PATH", library.parent().unwrap())
             .output()
             .unwrap();
