@@ -9,7 +9,7 @@
 //! | local functions inlined, names resolved, single assignment, topological order | [`graph`], [`function`], [`order`] |
 //! | decomposition into tensor IR operators with symbolic shapes | [`import`](mod@import) |
 //!
-//! The schema is `proto/onnx.proto` of this crate, taken unchanged from the ONNX project (Apache-2.0).
+//! The schema is `proto/onnx/` of this crate, taken unchanged from the ONNX project (Apache-2.0).
 
 pub mod attribute;
 pub mod element;

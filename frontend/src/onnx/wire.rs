@@ -28,6 +28,8 @@ pub(super) enum Message {
     Annotation,
     Pair,
     OperatorSet,
+    /// A sequence or an optional value: the fields that hold values have the same numbers.
+    Sequence,
     Other,
 }
 
@@ -58,6 +60,7 @@ impl Message {
             Message::Annotation => size_of::<proto::TensorAnnotation>(),
             Message::Pair => size_of::<proto::StringStringEntryProto>(),
             Message::OperatorSet => size_of::<proto::OperatorSetIdProto>(),
+            Message::Sequence => size_of::<proto::SequenceProto>().max(size_of::<proto::OptionalProto>()),
             Message::Other => 128,
         };
         bytes as u64
@@ -74,6 +77,9 @@ impl Message {
             (Model, 26) | (Node, 10) | (Other, _) => Other,
             (Graph, 1) | (Function, 7) => Node,
             (Graph, 5) | (Attribute, 5 | 9) | (SparseTensor, 1 | 2) => Tensor,
+            (Sequence, 3) => Tensor,
+            (Sequence, 5 | 7) => Sequence,
+            (Sequence, 4 | 6) => Other,
             (Graph, 15) | (Attribute, 22 | 23) => SparseTensor,
             (Graph, 11..=13) | (Function, 12) => ValueInfo,
             (Graph, 14) => Annotation,
