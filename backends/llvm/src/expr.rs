@@ -13,6 +13,16 @@ use crate::lower::{Lowering, Typed};
 impl<'c> Lowering<'c, '_> {
     /// Lowers an expression to a value and its type.
     pub(crate) fn expr(&mut self, expr: &Expr) -> Result<Typed<'c>, Error> {
+        let typed = self.any_expr(expr)?;
+        let bits = usize::from(typed.ty.lanes) * typed.ty.dtype.bits();
+        // A ramp is index arithmetic that the accesses which it serves take apart again.
+        if !matches!(expr, Expr::Ramp { .. }) && bits > self.target.widest_vector_bits() {
+            return Err(self.unsupported(format!("a vector of {bits} bits")));
+        }
+        Ok(typed)
+    }
+
+    fn any_expr(&mut self, expr: &Expr) -> Result<Typed<'c>, Error> {
         let (value, ty) = match expr {
             Expr::Const(scalar) => (self.constant(*scalar, 1)?, Ty::scalar(scalar.dtype)),
             Expr::Var(var) => (self.variable(*var)?, self.variable_type(*var)?),

@@ -24,6 +24,7 @@ mod lower;
 mod memory;
 mod pipeline;
 mod stmt;
+mod strided;
 mod target;
 
 pub use compile::{Object, Options, Text, compile, compile_parallel, emit_text};

@@ -2,8 +2,8 @@
 //!
 //! The function is `void name(void *const *buffers, const int64_t *dims, void *scratch, int64_t begin, int64_t end)`. Its
 //! entry block loads every buffer pointer and dimension, places the scratch buffers and reserves a stack slot per assigned
-//! variable; LLVM promotes the slots to registers. Lowering is spread over `stmt`, `expr`, `function`, `cast`, `memory` and
-//! `dot`, all of them methods of [`Lowering`].
+//! variable; LLVM promotes the slots to registers. Lowering is spread over `stmt`, `expr`, `function`, `cast`, `memory`, `strided`
+//! and `dot`, all of them methods of [`Lowering`].
 
 use std::collections::BTreeSet;
 

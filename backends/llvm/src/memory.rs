@@ -7,11 +7,14 @@ use tcc_kernel::ir::{BufferId, Expr, Ty};
 use crate::builder::{Order, Ssa, shaped};
 use crate::error::Error;
 use crate::lower::{Lowering, Typed};
+use crate::strided::Strided;
 
 /// The place of an access.
 enum Address<'c> {
     /// The first of consecutive elements.
     Consecutive(Ssa<'c>),
+    /// Lanes a constant distance apart.
+    Strided(Strided<'c>),
     /// One pointer a lane.
     Scattered(Ssa<'c>),
 }
@@ -27,7 +30,7 @@ impl<'c> Lowering<'c, '_> {
     ) -> Result<Typed<'c>, Error> {
         let (base, dtype) = self.buffer(buffer)?;
         let element = self.memory_type(dtype)?;
-        let address = self.address(base, element, index, lanes)?;
+        let address = self.address(base, dtype, index, lanes, valid.is_some())?;
         let r#type = shaped(element, u32::from(lanes));
         let alignment = dtype.size();
         let mask = match valid {
@@ -49,6 +52,8 @@ impl<'c> Lowering<'c, '_> {
                     &attributes,
                 )?
             }
+            (Address::Strided(access), None) => self.load_strided(access)?,
+            (Address::Strided(access), Some(mask)) => self.load_strided_under(access, mask, dtype)?,
             (Address::Scattered(pointers), mask) => {
                 let mask = self.mask_or_all(mask, lanes)?;
                 let zero = self.zero(dtype, lanes)?;
@@ -88,7 +93,7 @@ impl<'c> Lowering<'c, '_> {
         if dtype == DType::Bool {
             value = self.builder.same_type("arith.extui", &[value], r#type)?;
         }
-        let address = self.address(base, element, index, ty.lanes)?;
+        let address = self.address(base, dtype, index, ty.lanes, valid.is_some())?;
         let alignment = dtype.size();
         let mask = match valid {
             Some(valid) => self.mask(valid, ty.lanes, dtype)?,
@@ -97,19 +102,13 @@ impl<'c> Lowering<'c, '_> {
         match (address, mask) {
             (Address::Consecutive(pointer), None) => self.builder.store(pointer, value, alignment),
             (Address::Consecutive(pointer), Some(mask)) if ty.lanes == 1 => {
-                let [then, otherwise] = [self.builder.region(&[]), self.builder.region(&[])];
-                let outer = self.builder.enter(then.1);
-                self.builder.store(pointer, value, alignment)?;
-                self.builder.effect("scf.yield", &[], &[])?;
-                self.builder.enter(otherwise.1);
-                self.builder.effect("scf.yield", &[], &[])?;
-                self.builder.enter(outer);
-                self.builder.regions("scf.if", &[mask], vec![then.0, otherwise.0])
+                self.guarded_store(pointer, mask, value, alignment)
             }
             (Address::Consecutive(pointer), Some(mask)) => {
                 let attributes = [self.builder.alignment(32, alignment)];
                 self.builder.effect("llvm.intr.masked.store", &[value, pointer, mask], &attributes)
             }
+            (Address::Strided(access), mask) => self.store_strided(access, value, mask),
             (Address::Scattered(pointers), mask) => {
                 let mask = self.mask_or_all(mask, ty.lanes)?;
                 let attributes = [self.builder.alignment(32, alignment)];
@@ -125,25 +124,37 @@ impl<'c> Lowering<'c, '_> {
         }
     }
 
-    /// The address of an access; a ramp of stride 1 is recognized as consecutive.
+    /// The address of an access. Ramps are recognized; where lanes of them may be `masked` they become vectors of pointers,
+    /// unless these would be too wide for the target.
     fn address(
         &mut self,
         base: Ssa<'c>,
-        element: Type<'c>,
+        dtype: DType,
         index: &Expr,
         lanes: u16,
+        masked: bool,
     ) -> Result<Address<'c>, Error> {
-        let first = match index {
-            Expr::Ramp { base: first, stride: 1, lanes: ramp } if *ramp == lanes => self.expr(first)?,
-            other => self.expr(other)?,
+        let element = self.memory_type(dtype)?;
+        let (first, stride) = match index {
+            Expr::Ramp { base: first, stride, lanes: ramp }
+                if *ramp == lanes && (*stride == 1 || !masked) =>
+            {
+                (self.expr(first)?, Some(*stride))
+            }
+            other => (self.expr(other)?, None),
         };
         if first.ty.dtype != DType::I64 || (first.ty.lanes != 1 && first.ty.lanes != lanes) {
-            return Err(
-                self.malformed(format!("an access of {lanes} lanes at an index of type {:?}", first.ty))
-            );
+            let index = first.ty;
+            return Err(self.malformed(format!("an access of {lanes} lanes at an index of type {index:?}")));
         }
         let pointer = self.builder.element_pointer(base, first.value, element, u32::from(first.ty.lanes))?;
-        Ok(if first.ty.lanes == 1 { Address::Consecutive(pointer) } else { Address::Scattered(pointer) })
+        Ok(match stride {
+            Some(stride) if stride != 1 => {
+                Address::Strided(Strided { first: pointer, stride, lanes, element, alignment: dtype.size() })
+            }
+            _ if first.ty.lanes == 1 => Address::Consecutive(pointer),
+            _ => Address::Scattered(pointer),
+        })
     }
 
     /// The mask of the first `valid` lanes; `None` where all of them are known to be valid.
@@ -192,8 +203,26 @@ impl<'c> Lowering<'c, '_> {
         }
     }
 
+    /// Writes one element if `condition` holds.
+    pub(crate) fn guarded_store(
+        &mut self,
+        pointer: Ssa<'c>,
+        condition: Ssa<'c>,
+        value: Ssa<'c>,
+        alignment: usize,
+    ) -> Result<(), Error> {
+        let [then, otherwise] = [self.builder.region(&[]), self.builder.region(&[])];
+        let outer = self.builder.enter(then.1);
+        self.builder.store(pointer, value, alignment)?;
+        self.builder.effect("scf.yield", &[], &[])?;
+        self.builder.enter(otherwise.1);
+        self.builder.effect("scf.yield", &[], &[])?;
+        self.builder.enter(outer);
+        self.builder.regions("scf.if", &[condition], vec![then.0, otherwise.0])
+    }
+
     /// One element if `condition` holds, else zero.
-    fn guarded_load(
+    pub(crate) fn guarded_load(
         &mut self,
         pointer: Ssa<'c>,
         condition: Ssa<'c>,

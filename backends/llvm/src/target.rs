@@ -155,6 +155,15 @@ impl Target {
         }
     }
 
+    /// Bits of the widest vector that may be handed to LLVM for this target. Wider ones than the registers are split, but past
+    /// some width code generators fail in ways that end the process, so they are refused before.
+    pub(crate) fn widest_vector_bits(&self) -> usize {
+        match self.architecture() {
+            "x86_64" | "aarch64" => 4096,
+            _ => 128,
+        }
+    }
+
     /// Bytes of a pointer.
     pub fn pointer_bytes(&self) -> usize {
         if self.architecture() == "wasm32" { 4 } else { 8 }

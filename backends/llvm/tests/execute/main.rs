@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod casts;
+mod coverage;
 mod dots;
 mod gemm;
 mod loops;

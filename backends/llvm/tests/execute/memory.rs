@@ -132,19 +132,92 @@ fn vectors_of_indices_gather_and_scatter() {
     }
 }
 
+/// Reads `y[lane] = x[lane * stride]` and writes `z[lane * stride] = x[lane * stride]`, from the end for negative strides.
+fn strided(dtype: DType, stride: i64, width: u16) -> Kernel {
+    let span = stride.abs() * (i64::from(width) - 1) + 1;
+    let mut kernel = Kernel::new("strided");
+    let x = argument(&mut kernel, dtype, span, Access::Read);
+    let y = argument(&mut kernel, dtype, i64::from(width), Access::Write);
+    let z = argument(&mut kernel, dtype, span, Access::Write);
+    let base = Box::new(Expr::index(if stride < 0 { span - 1 } else { 0 }));
+    let index = Expr::Ramp { base, stride, lanes: width };
+    let value = Expr::Load { buffer: x, index: Box::new(index.clone()), lanes: width, valid: None };
+    kernel.body = vec![store(y, Expr::index(0), value.clone()), store(z, index, value)];
+    kernel
+}
+
 #[test]
 fn ramps_of_any_stride() {
-    for stride in [-2i64, 0, 1, 3] {
-        let mut kernel = Kernel::new("stride");
-        let x = argument(&mut kernel, DType::U8, 64, Access::Read);
-        let y = argument(&mut kernel, DType::U8, 8, Access::Write);
-        let index = Expr::Ramp { base: Box::new(Expr::index(20)), stride, lanes: 8 };
-        let value = Expr::Load { buffer: x, index: Box::new(index), lanes: 8, valid: None };
-        kernel.body = vec![store(y, Expr::index(0), value)];
-        let mut source: Vec<u8> = (0..64).collect();
-        let mut result = [0u8; 8];
-        run(&kernel, &[address(&mut source), address(&mut result)], &[]);
-        let expected: Vec<u8> = (0..8).map(|lane| (20 + stride * lane) as u8).collect();
-        assert_eq!(result[..], expected, "stride {stride}");
+    let targets = ["host", "x86-64-v1"].map(|name| Target::named(name).unwrap());
+    for target in targets.iter().filter(|target| target.is_native()) {
+        for width in [2u16, 4, 8, 16] {
+            let kernels: Vec<Kernel> = (-6..=6)
+                .flat_map(|stride| [(DType::U8, stride), (DType::F32, stride), (DType::Bool, stride)])
+                .map(|(dtype, stride)| {
+                    let mut kernel = strided(dtype, stride, width);
+                    kernel.name = format!("{dtype}_{}", stride + 10);
+                    kernel
+                })
+                .collect();
+            let jit = Jit::load(&compile(&kernels, target, Options::default()).unwrap()).unwrap();
+            for stride in -6i64..=6 {
+                let span = (stride.abs() * (i64::from(width) - 1) + 1) as usize;
+                let at = |lane: usize| {
+                    let offset = lane as i64 * stride;
+                    (if stride < 0 { span as i64 - 1 + offset } else { offset }) as usize
+                };
+                let mut x: Vec<f32> = (0..span).map(|i| i as f32 + 1.0).collect();
+                let (mut y, mut z) = (vec![0f32; usize::from(width)], vec![0f32; span]);
+                let buffers = [address(&mut x), address(&mut y), address(&mut z)];
+                run_object(&jit, &format!("f32_{}", stride + 10), &buffers, &[], 0, 1);
+                let mut bytes: Vec<u8> = (0..span).map(|i| (i % 3 != 0) as u8).collect();
+                for dtype in [DType::U8, DType::Bool] {
+                    let (mut read, mut written) = (vec![9u8; usize::from(width)], vec![9u8; span]);
+                    let buffers = [address(&mut bytes), address(&mut read), address(&mut written)];
+                    run_object(&jit, &format!("{dtype}_{}", stride + 10), &buffers, &[], 0, 1);
+                    for (lane, value) in read.iter().enumerate() {
+                        assert_eq!(
+                            [*value, written[at(lane)]],
+                            [bytes[at(lane)]; 2],
+                            "{dtype}, stride {stride}"
+                        );
+                    }
+                }
+                let mut expected = vec![0f32; span];
+                for (lane, value) in y.iter().enumerate() {
+                    assert_eq!(*value, x[at(lane)], "stride {stride}, {width} lanes");
+                    expected[at(lane)] = x[at(lane)];
+                }
+                assert_eq!(z, expected, "stride {stride}, {width} lanes");
+            }
+        }
+    }
+}
+
+/// A strided load reads nothing behind its last lane.
+#[cfg(target_os = "linux")]
+#[test]
+fn strided_loads_end_at_their_last_lane() {
+    const PAGE: usize = 65536;
+    for stride in 2..=4i64 {
+        let width = 16u16;
+        let span = (stride * (i64::from(width) - 1) + 1) as usize * 4;
+        let kernel = strided(DType::F32, stride, width);
+        let jit =
+            Jit::load(&compile(&[kernel], &Target::host().unwrap(), Options::default()).unwrap()).unwrap();
+        // SAFETY: a page between two inaccessible ones, unmapped at the end; the kernel writes to vectors of its own.
+        unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let pages = libc::mmap(std::ptr::null_mut(), 3 * PAGE, libc::PROT_NONE, flags, -1, 0);
+            assert_ne!(pages, libc::MAP_FAILED);
+            let page = pages.cast::<u8>().add(PAGE);
+            assert_eq!(libc::mprotect(page.cast(), PAGE, access), 0);
+            let (mut y, mut z) = (vec![1f32; 16], vec![1f32; 64]);
+            for x in [page, page.add(PAGE - span)] {
+                run_object(&jit, "strided", &[x, address(&mut y), address(&mut z)], &[], 0, 1);
+            }
+            libc::munmap(pages, 3 * PAGE);
+        }
     }
 }

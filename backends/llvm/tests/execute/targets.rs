@@ -9,21 +9,21 @@ use tcc_llvm::{Jit, Options, Target, Text, compile, compile_parallel, emit_text}
 use super::{address, partial, run_object, two};
 
 /// A kernel with a bit of everything: partial vectors, casts to and from half, a maximum and a parallel loop.
-fn mixed(name: &str, factor: f64) -> Kernel {
+fn mixed(name: &str, factor: f64, width: u16) -> Kernel {
     let mut kernel = Kernel::new(name);
     kernel.dims = vec!["n".to_owned()];
     let n = Expr::Dim(0);
     let x = kernel.argument("x", DType::F16, n.clone(), Access::Read);
     let y = kernel.argument("y", DType::F16, n.clone(), Access::Write);
     let chunk = kernel.counter("chunk");
-    let at = Expr::from(chunk).times(Expr::index(8));
+    let at = Expr::from(chunk).times(Expr::index(i64::from(width)));
     let valid = n.clone().minus(at.clone());
-    let splat = |value: f64| Expr::Splat(Box::new(Expr::constant(DType::F32, value)), 8);
-    let value = Expr::Call(ScalarOp::Cast(DType::F32), vec![partial(x, at.clone(), 8, valid.clone())]);
+    let splat = |value: f64| Expr::Splat(Box::new(Expr::constant(DType::F32, value)), width);
+    let value = Expr::Call(ScalarOp::Cast(DType::F32), vec![partial(x, at.clone(), width, valid.clone())]);
     let value = two(Function::Max, two(Function::Mul, value, splat(factor)), splat(0.0));
     let value = Expr::Call(ScalarOp::Cast(DType::F16), vec![value]);
     let body = vec![Stmt::Store { buffer: y, index: at, value, valid: Some(valid) }];
-    let extent = n.over_up(Expr::index(8));
+    let extent = n.over_up(Expr::index(i64::from(width)));
     kernel.body = vec![Stmt::For { var: chunk, extent, kind: LoopKind::Parallel, body }];
     kernel
 }
@@ -32,16 +32,17 @@ fn mixed(name: &str, factor: f64) -> Kernel {
 fn every_target_compiles_without_library_calls() {
     for name in ["host", "x86-64-v1", "x86-64-v3", "x86-64-v4", "aarch64", "riscv64", "wasm32"] {
         let target = Target::named(name).unwrap();
+        let kernel = mixed("mixed", 2.0, (target.vector_bytes() / 4) as u16);
+        let kernels = std::slice::from_ref(&kernel);
         for level in 0..=3 {
-            let object = compile(&[mixed("mixed", 2.0)], &target, Options { level }).unwrap();
+            let object = compile(kernels, &target, Options { level }).unwrap();
             let magic: &[u8] = if name == "wasm32" { b"\0asm" } else { b"\x7fELF" };
             assert!(object.bytes().starts_with(magic), "{name}");
         }
-        let text = emit_text(&[mixed("mixed", 2.0)], Text::LlvmIr, &target, Options::default()).unwrap();
+        let text = emit_text(kernels, Text::LlvmIr, &target, Options::default()).unwrap();
         let foreign = text.lines().find(|line| line.starts_with("declare") && !line.contains("@llvm."));
         assert_eq!(foreign, None, "{name}");
-        let assembly =
-            emit_text(&[mixed("mixed", 2.0)], Text::Assembly, &target, Options::default()).unwrap();
+        let assembly = emit_text(kernels, Text::Assembly, &target, Options::default()).unwrap();
         assert!(
             !assembly.contains("sf2") && !assembly.contains("hf2"),
             "{name} calls a support library:\n{assembly}"
@@ -87,7 +88,7 @@ fn requantization_stays_in_vectors() {
 /// The runtime loads objects by a small loader of its own.
 #[test]
 fn the_runtime_loads_the_objects() {
-    let kernels: Vec<Kernel> = (0..3).map(|i| mixed(&format!("kernel_{i}"), f64::from(i))).collect();
+    let kernels: Vec<Kernel> = (0..3).map(|i| mixed(&format!("kernel_{i}"), f64::from(i), 8)).collect();
     let object = compile(&kernels, &Target::host().unwrap(), Options::default()).unwrap();
     let image = tcc_runtime::code::CodeImage::load(object.bytes()).unwrap();
     let names: Vec<&str> = object.symbols().collect();
@@ -104,7 +105,7 @@ fn the_runtime_loads_the_objects() {
 #[test]
 fn text_of_every_stage() {
     let target = Target::named("x86-64-v3").unwrap();
-    let text = |kind| emit_text(&[mixed("mixed", 2.0)], kind, &target, Options::default()).unwrap();
+    let text = |kind| emit_text(&[mixed("mixed", 2.0, 8)], kind, &target, Options::default()).unwrap();
     assert!(text(Text::Mlir).contains("scf.for"));
     assert!(text(Text::LlvmIr).contains("define void @mixed(ptr"));
     assert!(text(Text::Assembly).contains("vcvtps2ph"));
@@ -112,7 +113,7 @@ fn text_of_every_stage() {
 
 #[test]
 fn the_same_bytes_every_time_and_for_every_number_of_threads() {
-    let kernels: Vec<Kernel> = (0..20).map(|i| mixed(&format!("kernel_{i}"), f64::from(i))).collect();
+    let kernels: Vec<Kernel> = (0..20).map(|i| mixed(&format!("kernel_{i}"), f64::from(i), 8)).collect();
     let target = Target::host().unwrap();
     let once = compile(&kernels, &target, Options::default()).unwrap();
     let again = compile(&kernels, &target, Options::default()).unwrap();
