@@ -6,6 +6,7 @@ pub mod fold;
 pub mod ir;
 pub mod lower;
 pub mod machine;
+pub mod math;
 pub mod passes;
 pub mod print;
 pub mod scratch;

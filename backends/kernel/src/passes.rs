@@ -2,6 +2,7 @@
 //!
 //! [`finalize`] is the whole pipeline; each pass is also callable alone, for tests and dumps.
 
+pub mod functions;
 pub mod registers;
 pub mod unroll;
 pub mod vectorize;
@@ -57,6 +58,7 @@ pub fn finalize(kernel: &mut Kernel, machine: &Machine) -> Result<(), Error> {
     checked(kernel, verify(kernel))?;
     simplify(kernel);
     vectorize::vectorize(kernel, machine)?;
+    functions::expand(kernel, machine);
     unroll::unroll(kernel)?;
     registers::promote(kernel);
     simplify(kernel);

@@ -167,7 +167,7 @@ impl<'k> Verifier<'k> {
                 if buffer.space == Space::Register {
                     return self.not_final("register array", buffer.name.clone());
                 }
-                if !is_core(buffer.dtype) && buffer.dtype != DType::F16 || buffer.dtype == DType::Bool {
+                if !is_core(buffer.dtype) && buffer.dtype != DType::F16 {
                     return self.not_final("element type of a buffer", buffer.name.clone());
                 }
             }
