@@ -96,7 +96,7 @@ pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, interleaved: bool) ->
         table.shape().len() <= angles.len()
             && table.shape().iter().rev().zip(angles.iter().rev()).all(|(a, b)| *a == 1 || a == b)
     };
-    if size % 2 != 0 || !fits(cos) || !fits(sin) {
+    if !size.is_multiple_of(2) || !fits(cos) || !fits(sin) {
         return Err(Error::operands(format!("tables {:?} do not fit {shape:?}", cos.shape())));
     }
     let (values, cosines, sines) = (x.to_numbers()?, cos.to_numbers()?, sin.to_numbers()?);

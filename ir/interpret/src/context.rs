@@ -15,7 +15,7 @@ pub(crate) struct Context<'a> {
     /// Largest number of elements of one tensor.
     pub limit: usize,
     /// Distinguishes random operations without a seed from run to run.
-    pub fresh_seed: u64,
+    pub epoch: u32,
 }
 
 impl Context<'_> {

@@ -13,7 +13,7 @@ use crate::value::Value;
 /// Iterations after which a loop counts as endless.
 const MAX_ITERATIONS: i64 = 1 << 28;
 
-fn region<'m>(operation: &'m Operation, index: usize) -> Result<&'m Region> {
+fn region(operation: &Operation, index: usize) -> Result<&Region> {
     operation.regions.get(index).ok_or_else(|| Error::Malformed(format!("region {index} is missing")))
 }
 

@@ -6,9 +6,9 @@ use tcc_ir::dtype::{Class, DType};
 use tcc_ir::scalar::{Arg, Function, Rule, Scalar, ScalarExpr, ScalarOp};
 
 use crate::error::{Error, Result};
-use crate::indexing::{Walk, count};
+use crate::indexing::{Walk, count, pick};
 use crate::number;
-use crate::tensor::{Contents, Tensor, map_contents};
+use crate::tensor::{Contents, Tensor, map_contents, zip_contents};
 
 /// Elements that go through an expression together, so that intermediate results stay small.
 const CHUNK: usize = 4096;
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
             None => map_contents!(contents, values => values[range].to_vec()),
             Some(walk) => {
                 let offsets = walk.by_ref().take(range.len());
-                map_contents!(contents, values => offsets.map(|offset| values[offset].clone()).collect())
+                map_contents!(contents, values => pick(values, offsets))
             }
         }
     }
@@ -182,11 +182,13 @@ fn select(args: &[&Contents]) -> Result<Contents> {
     let [Contents::Integer(condition), x, y] = args else {
         return Err(Error::operands("select takes a truth value and two values"));
     };
-    crate::tensor::zip_contents!(x, y, (x, y) => condition
-        .iter()
-        .zip(x.iter().zip(y))
-        .map(|(condition, (x, y))| if *condition != 0 { x.clone() } else { y.clone() })
-        .collect())
+    zip_contents!(x, y, (x, y) => choose(condition, x, y))
+}
+
+/// For each element, that of `x` where the condition holds, else that of `y`.
+fn choose<T: Clone>(condition: &[i64], x: &[T], y: &[T]) -> Vec<T> {
+    let pairs = condition.iter().zip(x.iter().zip(y));
+    pairs.map(|(condition, (x, y))| if *condition != 0 { x.clone() } else { y.clone() }).collect()
 }
 
 fn comparison<T: PartialOrd>(function: Function) -> Option<fn(&T, &T) -> bool> {

@@ -14,6 +14,7 @@ use crate::context::{Context, DEFAULT_LIMIT};
 use crate::convolve::Convolution;
 use crate::error::{Error, Result};
 use crate::quantize::Groups;
+use crate::random::Stream;
 use crate::recurrent::Recurrent;
 use crate::resize::Resize;
 use crate::tensor::Tensor;
@@ -32,7 +33,7 @@ pub fn evaluate(
     dims: &dyn Fn(&Symbol) -> Option<i64>,
 ) -> Result<Vec<Data>> {
     let tensors: Vec<Tensor> = operands.iter().map(Tensor::from).collect();
-    let context = Context { value_of: dims, limit: DEFAULT_LIMIT, fresh_seed: 0 };
+    let context = Context { value_of: dims, limit: DEFAULT_LIMIT, epoch: 0 };
     if !operator.describe().pure_function {
         return Err(Error::NotEvaluable(operator.name()));
     }
@@ -224,8 +225,9 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             one(quantize::dequantize(x()?, operands[1], operands[2], groups, *dtype))
         }
         O::Random { kind, dtype, a, b, seed, .. } => {
-            let seed = if *seed == 0 { context.fresh_seed } else { *seed as u64 };
-            one(random::random(*kind, *dtype, shape, a.get(), b.get(), seed))
+            let epoch = if *seed == 0 { context.epoch } else { 0 };
+            let stream = Stream { seed: *seed as u64, epoch };
+            one(random::random(*kind, *dtype, shape, a.get(), b.get(), stream))
         }
         // The interpreter runs these itself: they need regions, other functions or values that are no tensors.
         O::If {} | O::Loop { .. } | O::Call { .. } | O::Host { .. } | O::Bind { .. } => not_evaluable,

@@ -4,15 +4,14 @@ use tcc_ir::dtype::DType;
 use tcc_ir::words::{ReduceKind, ScatterKind};
 
 use crate::error::{Error, Result};
-use crate::indexing::{Walk, around, count, indices, position, strides};
+use crate::indexing::{self, Walk, around, count, indices, position, strides};
 use crate::number;
 use crate::reduce::{float_combine, integer_combine};
 use crate::tensor::{Contents, Tensor, map_contents, zip_contents};
 
 /// The elements of `x` at these offsets.
 fn pick(x: &Tensor, offsets: &[usize], shape: &[usize]) -> Result<Tensor> {
-    let contents =
-        map_contents!(x.contents(), values => offsets.iter().map(|offset| values[*offset].clone()).collect());
+    let contents = map_contents!(x.contents(), values => indexing::pick(values, offsets.iter().copied()));
     Tensor::new(x.dtype(), shape, contents)
 }
 
@@ -129,11 +128,7 @@ fn scatter(x: &Tensor, offsets: &[usize], updates: &Tensor, kind: ScatterKind) -
     };
     let Some(reduction) = reduction else {
         let contents = zip_contents!(x.contents(), updates.contents(), (values, updates) => {
-            let mut out = values.clone();
-            for (offset, update) in offsets.iter().zip(updates) {
-                out[*offset] = update.clone();
-            }
-            out
+            replace(values, offsets, updates)
         })?;
         return Tensor::new(dtype, x.shape(), contents);
     };
@@ -165,6 +160,15 @@ fn scatter(x: &Tensor, offsets: &[usize], updates: &Tensor, kind: ScatterKind) -
         _ => return Err(Error::operands(format!("{dtype} cannot be combined"))),
     };
     Tensor::new(dtype, x.shape(), contents)
+}
+
+/// `values` with update `i` at `offsets[i]`.
+fn replace<T: Clone>(values: &[T], offsets: &[usize], updates: &[T]) -> Vec<T> {
+    let mut out = values.to_vec();
+    for (offset, update) in offsets.iter().zip(updates) {
+        out[*offset].clone_from(update);
+    }
+    out
 }
 
 /// The integers of shape operands such as the values of `dims`.

@@ -79,6 +79,11 @@ impl Iterator for Walk {
     }
 }
 
+/// The elements at these offsets.
+pub(crate) fn pick<T: Clone>(values: &[T], offsets: impl Iterator<Item = usize>) -> Vec<T> {
+    offsets.map(|offset| values[offset].clone()).collect()
+}
+
 /// Extents before, at and after an axis: the shape as three nested loops.
 pub(crate) fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     (count(&shape[..axis]), shape[axis], count(&shape[axis + 1..]))

@@ -24,13 +24,13 @@ pub type Observer<'a> = dyn FnMut(&Operation, &[Value]) + 'a;
 pub struct Interpreter<'m> {
     module: &'m Module,
     limit: usize,
-    seed: u64,
+    epoch: u32,
 }
 
 impl<'m> Interpreter<'m> {
     /// An interpreter of a module that [`tcc_ir::verify::verify`] accepts; others end with errors.
     pub fn new(module: &'m Module) -> Interpreter<'m> {
-        Interpreter { module, limit: DEFAULT_LIMIT, seed: 0 }
+        Interpreter { module, limit: DEFAULT_LIMIT, epoch: 0 }
     }
 
     /// Allows at most this many elements in one tensor.
@@ -38,9 +38,9 @@ impl<'m> Interpreter<'m> {
         Interpreter { limit: elements, ..self }
     }
 
-    /// What random operations without a seed of their own start from.
-    pub fn with_seed(self, seed: u64) -> Interpreter<'m> {
-        Interpreter { seed, ..self }
+    /// Distinguishes the random operations without a seed of this run from those of other runs.
+    pub fn with_epoch(self, epoch: u32) -> Interpreter<'m> {
+        Interpreter { epoch, ..self }
     }
 
     /// The outputs of the entry function for inputs in order.
@@ -53,7 +53,7 @@ impl<'m> Interpreter<'m> {
         let entry =
             self.module.entry().ok_or_else(|| Error::Malformed("the module has no function".into()))?;
         let mut run =
-            Run { module: self.module, limit: self.limit, fresh: Cell::new(self.seed), observe, calls: 0 };
+            Run { module: self.module, limit: self.limit, epoch: Cell::new(self.epoch), observe, calls: 0 };
         run.call(entry, inputs)
     }
 }
@@ -62,8 +62,8 @@ impl<'m> Interpreter<'m> {
 pub(crate) struct Run<'m, 'o> {
     pub(crate) module: &'m Module,
     pub(crate) limit: usize,
-    /// The next seed for a random operation that has none.
-    fresh: Cell<u64>,
+    /// Of the next random operation without a seed.
+    epoch: Cell<u32>,
     observe: &'o mut Observer<'o>,
     calls: usize,
 }
@@ -190,14 +190,14 @@ impl<'m> Run<'m, '_> {
                 }
                 Ok(Vec::new())
             }
-            Operator::Host { function, attributes, .. } => {
-                host::call(function, attributes, &operands, self.limit)
+            Operator::Host { function, attributes, types } => {
+                host::call(function, attributes, types, &operands, self.limit)
             }
             operator => {
                 let tensors = operands.iter().map(Value::as_tensor).collect::<Result<Vec<&Tensor>>>()?;
-                let fresh_seed = self.fresh.replace(self.fresh.get().wrapping_add(1));
+                let epoch = self.epoch.replace(self.epoch.get().wrapping_add(1));
                 let value_of = |symbol: &_| frame.symbols.get(symbol);
-                let context = Context { value_of: &value_of, limit: self.limit, fresh_seed };
+                let context = Context { value_of: &value_of, limit: self.limit, epoch };
                 let results = apply(operator, &tensors, &context)?;
                 Ok(results.into_iter().map(Value::Tensor).collect())
             }

@@ -4,7 +4,7 @@ use tcc_ir::dtype::DType;
 use tcc_ir::words::PadKind;
 
 use crate::error::{Error, Result};
-use crate::indexing::{Walk, count, strides};
+use crate::indexing::{Walk, count, pick, strides};
 use crate::number;
 use crate::tensor::{Contents, Tensor, map_contents, zip_contents};
 
@@ -24,7 +24,7 @@ pub(crate) fn iota(dtype: DType, shape: &[usize], axis: usize) -> Result<Tensor>
 /// The elements of a strided view of `x`.
 fn view(x: &Tensor, shape: &[usize], steps: &[isize], start: isize) -> Result<Tensor> {
     let walk = Walk::new(shape, steps, start);
-    let contents = map_contents!(x.contents(), values => walk.map(|offset| values[offset].clone()).collect());
+    let contents = map_contents!(x.contents(), values => pick(values, walk));
     Tensor::new(x.dtype(), shape, contents)
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn transpose(x: &Tensor, perm: &[usize]) -> Result<Tensor> {
 /// NumPy-style broadcast.
 pub(crate) fn broadcast(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
     let walk = Walk::broadcast(x.shape(), shape);
-    let contents = map_contents!(x.contents(), values => walk.map(|offset| values[offset].clone()).collect());
+    let contents = map_contents!(x.contents(), values => pick(values, walk));
     Tensor::new(x.dtype(), shape, contents)
 }
 
@@ -122,14 +122,15 @@ pub(crate) fn pad(x: &Tensor, value: &Tensor, kind: PadKind, low: &[i64], shape:
     if kind != PadKind::Constant && offsets.contains(&None) {
         return Err(Error::operands("there is nothing to pad an empty axis with"));
     }
-    let contents = zip_contents!(x.contents(), value.contents(), (values, value) => offsets
-        .iter()
-        .map(|offset| match offset {
-            Some(offset) => values[*offset].clone(),
-            None => value[0].clone(),
-        })
-        .collect())?;
+    let contents = zip_contents!(x.contents(), value.contents(), (values, value) => {
+        pick_or(values, &offsets, &value[0])
+    })?;
     Tensor::new(x.dtype(), shape, contents)
+}
+
+/// The elements at these offsets, `value` where there is none.
+fn pick_or<T: Clone>(values: &[T], offsets: &[Option<usize>], value: &T) -> Vec<T> {
+    offsets.iter().map(|offset| offset.map_or(value, |offset| &values[offset]).clone()).collect()
 }
 
 /// The element that stands at `index` of an axis continued beyond its ends.

@@ -39,10 +39,10 @@ pub(crate) fn resize(attributes: &Resize, x: &Tensor, shape: &[usize]) -> Result
             return Err(Error::operands(format!("{} numbers for {rank} axes", list.len())));
         }
     }
-    let mut axes = Vec::with_capacity(rank);
-    for axis in 0..rank {
-        axes.push(attributes.taps(axis, x.shape()[axis], shape[axis])?);
-    }
+    let extents = x.shape().iter().zip(shape).enumerate();
+    let axes = extents
+        .map(|(axis, (input, output))| attributes.taps(axis, *input, *output))
+        .collect::<Result<Vec<_>>>()?;
     let mut values = x.to_numbers()?;
     let mut current = x.shape().to_vec();
     for (axis, taps) in axes.iter().enumerate() {

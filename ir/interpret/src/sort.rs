@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use tcc_ir::dtype::DType;
 
 use crate::error::{Error, Result};
-use crate::indexing::around;
+use crate::indexing::{around, pick};
 use crate::number;
 use crate::tensor::{Contents, Tensor, map_contents};
 
@@ -50,8 +50,7 @@ pub(crate) fn top_k(
             }
         }
     }
-    let values =
-        map_contents!(x.contents(), values => offsets.iter().map(|offset| values[*offset].clone()).collect());
+    let values = map_contents!(x.contents(), values => pick(values, offsets.into_iter()));
     Ok(vec![
         Tensor::new(x.dtype(), shape, values)?,
         Tensor::new(DType::I64, shape, Contents::Integer(positions))?,

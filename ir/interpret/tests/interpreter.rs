@@ -207,7 +207,7 @@ fn random_numbers_follow_their_seed() {
             function("main", "%0: tensor<f32>", &body(seed, kind), "\"x\"", "\"y\"")
         ));
         let inputs = vec![Value::Tensor(f(&[], &[0.0]))];
-        let results = Interpreter::new(&module).with_seed(run_seed).run(inputs).unwrap();
+        let results = Interpreter::new(&module).with_epoch(run_seed).run(inputs).unwrap();
         numbers(results[0].as_tensor().unwrap())
     };
     let uniform = draw(5, "uniform", 0);

@@ -355,5 +355,84 @@ for spec in ("mk,kn->mn", "bmk,kn->bmn", "abk,ack->cab", "ij,jk->i", "ij,kl->jk"
     y = np.einsum(spec, a.astype(np.float64), b).astype(np.float32)
     case(f"contract {spec}", "contract", attributes(spec=spec, accumulator="f32", epilogue=IDENTITY), [a, b], [np.asarray(y)])
 
+
+
+def host(op, inputs, arguments, opset, results, types=None):
+    absent = [i for i, x in enumerate(inputs) if x is None]
+    extra = {"absent": absent} if absent else {}
+    results = [np.asarray(y) for y in results]
+    types = types or [flat(y)["type"] for y in results]
+    case(
+        f"host {op} {arguments}",
+        "host",
+        attributes(function="onnx." + op, attributes=json.dumps({**arguments, **extra}), types=types),
+        [x for x in inputs if x is not None],
+        results,
+    )
+
+
+def host_runtime(op, inputs, outputs, arguments, opset):
+    host(op, inputs, arguments, opset, run(op, inputs, outputs, opset, arguments))
+
+
+x = np.array([[1, 0, 3, 0], [0, 0, 0, 2]], np.float32)
+host_runtime("NonZero", [x], 1, {}, 13)
+x = rng.integers(0, 3, (5, 2)).astype(np.float32)
+for arguments in ({}, {"sorted": 0}, {"axis": 0}, {"axis": 1}, {"axis": -2, "sorted": 0}):
+    host_runtime("Unique", [x], 4, arguments, 11)
+host_runtime("Det", [numbers(2, 3, 3)], 1, {}, 11)
+corners = np.abs(numbers(2, 6, 4))
+scores = np.abs(numbers(2, 3, 6))
+scores[0, 0, 2] = scores[0, 0, 4]
+for center in (0, 1):
+    host_runtime(
+        "NonMaxSuppression",
+        [corners, scores, np.array(3, np.int64), np.array(0.3, np.float32), np.array(0.4, np.float32)],
+        1,
+        {"center_point_box": center},
+        11,
+    )
+host_runtime("NonMaxSuppression", [corners, scores, np.array([2], np.int64), np.array([0.1], np.float32)], 1, {}, 11)
+x, rois = numbers(2, 2, 7, 6), np.array([[0.5, 1, 9, 11], [2, 2, 2.5, 3], [-3, 0, 20, 4]], np.float32)
+for mode in ("avg", "max"):
+    for transform in ("half_pixel", "output_half_pixel"):
+        for ratio in (0, 2):
+            host_runtime(
+                "RoiAlign",
+                [x, rois, np.array([1, 0, 1], np.int64)],
+                1,
+                dict(
+                    mode=mode, coordinate_transformation_mode=transform, sampling_ratio=ratio, output_height=2,
+                    output_width=3, spatial_scale=0.5,
+                ),
+                16,
+            )
+
+
+def reference(op, inputs, opset, arguments):
+    from onnx.reference import ReferenceEvaluator
+
+    names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
+    node = helper.make_node(op, names, ["y"], **arguments)
+    given = [(name, x) for name, x in zip(names, inputs) if name]
+    infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in given]
+    graph = helper.make_graph([node], "case", infos, [onnx.ValueInfoProto(name="y")])
+    return ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])).run(None, dict(given))
+
+
+x, w = numbers(1, 4, 5, 4), numbers(2, 2, 2, 2)
+offset, mask = numbers(1, 16, 4, 3), np.abs(numbers(1, 8, 4, 3))
+for inputs in ([x, w, offset, None, mask], [x, w, offset, numbers(2)]):
+    arguments = dict(group=2, offset_group=2, pads=[0, 0, 1, 1], strides=[1, 1], dilations=[2, 2])
+    arguments["pads"] = [1, 0, 0, 1]
+    host("DeformConv", inputs, arguments, 19, reference("DeformConv", inputs, 19, arguments))
+x = np.array([[1, 1, 3, 3, 3, 7], [8, 6, 7, 5, 6, 8]], np.int64)
+for mode in ("TF", "IDF", "TFIDF"):
+    arguments = dict(
+        mode=mode, min_gram_length=1, max_gram_length=2, max_skip_count=2, ngram_counts=[0, 4],
+        ngram_indexes=[0, 1, 2, 3, 4, 5, 6], pool_int64s=[2, 3, 5, 4, 5, 6, 7, 8, 6, 7],
+        weights=[0.5, 1.5, 2.0, 3.0, 0.25, 4.0, 1.0],
+    )
+    host_runtime("TfIdfVectorizer", [x], 1, arguments, 9)
 json.dump(cases, sys.stdout, separators=(",", ":"))
 sys.stdout.write("\n")
