@@ -104,8 +104,8 @@ fn nonzero_lists_positions() {
     let outputs = call("nonzero", json!({}), &[tensor(&[0, 2], &[0f32; 0])], out).unwrap();
     check(&outputs[0], &[2, 0], &[0i64; 0]);
     let flags = TensorRef::new(DType::Bool, &[], &[1]).unwrap();
-    let outputs = call("nonzero", json!({}), &[flags], &[(DType::I64, &[1, ANY])]).unwrap();
-    check(&outputs[0], &[1, 1], &[0i64]);
+    let outputs = call("onnx.NonZero", json!({"absent": []}), &[flags], &[(DType::I64, &[0, ANY])]).unwrap();
+    check(&outputs[0], &[0, 1], &[0i64; 0]);
 }
 
 #[test]
@@ -130,6 +130,9 @@ fn top_k_takes_the_lower_index_of_equal_elements() {
     let outputs = call("top_k", json!({"axis": 1}), &[tensor(&[3, 4], &x), tensor(&[1], &k)], out).unwrap();
     check(&outputs[0], &[3, 3], &[3f32, 2., 1., 7., 6., 5., 11., 10., 9.]);
     check(&outputs[1], &[3, 3], &[3i64, 2, 1, 3, 2, 1, 3, 2, 1]);
+    let declared: &[(DType, &[i64])] = &[(DType::F32, &[3, 1]), (DType::I64, &[3, 1])];
+    let outputs = call("onnx.TopK", json!({"largest": 0}), &[tensor(&[3, 4], &x)], declared).unwrap();
+    check(&outputs[0], &[3, 1], &[0f32, 4., 8.]);
     let ties = [1f32, 3., 3., f32::NAN, 1., 3.];
     let run = |largest: i64, k: i64| {
         let out: &[(DType, &[i64])] = &[(DType::F32, &[ANY]), (DType::I64, &[ANY])];
@@ -234,7 +237,7 @@ fn range_counts_as_specified() {
 
 #[test]
 fn random_numbers_repeat_until_the_epoch_changes() {
-    let attributes = json!({"seed": 7, "stream": 3, "low": -2.0, "high": 2.0});
+    let attributes = json!({"stream": 3, "low": -2.0, "high": 2.0});
     let executable = program("random_uniform", attributes, &[], &[(DType::F32, &[1000])]).finish().unwrap();
     let mut session = Session::new(&executable, 1).unwrap();
     let mut draw = |epoch| {
@@ -244,9 +247,18 @@ fn random_numbers_repeat_until_the_epoch_changes() {
     let first = draw(0);
     assert_eq!(first, draw(0));
     assert_ne!(first, draw(1));
-    let generator = Philox { seed: 7, stream: 3, epoch: 0 };
+    let generator = Philox { seed: 0, stream: 0, epoch: 3 };
     let expected: Vec<f32> = (0..1000).map(|i| (-2.0 + generator.uniform(i) * 4.0) as f32).collect();
     assert_eq!(first, expected);
+
+    // With a seed the epoch does not matter.
+    let attributes = json!({"seed": 7, "stream": 3});
+    let executable = program("random_uniform", attributes, &[], &[(DType::F64, &[5])]).finish().unwrap();
+    let mut session = Session::new(&executable, 1).unwrap();
+    session.set_random_epoch(9);
+    let generator = Philox { seed: 7, stream: 3, epoch: 0 };
+    let expected: Vec<f64> = (0..5).map(|i| generator.uniform(i)).collect();
+    check(&session.run(&[]).unwrap()[0], &[5], &expected);
 
     let outputs =
         call("random_normal", json!({"mean": 5.0, "scale": 0.0}), &[], &[(DType::F16, &[4])]).unwrap();
@@ -264,6 +276,47 @@ fn random_numbers_repeat_until_the_epoch_changes() {
     assert!(fixed.iter().all(|&class| class == 1));
     let ones = mixed.iter().filter(|&&class| class == 1).count();
     assert!(mixed.iter().all(|&class| class < 2) && (200..300).contains(&ones), "{ones}");
+}
+
+#[test]
+fn determinants() {
+    let x = [0f32, 2., 3., 4., 1., 2., 2., 4.];
+    let outputs = call("onnx.Det", json!({}), &[tensor(&[2, 2, 2], &x)], &[(DType::F32, &[2])]).unwrap();
+    check(&outputs[0], &[2], &[-6f32, 0.]);
+    let outputs = call("onnx.Det", json!({}), &[tensor::<f64>(&[0, 0], &[])], &[(DType::F64, &[])]).unwrap();
+    check(&outputs[0], &[], &[1f64]);
+    assert!(call("onnx.Det", json!({}), &[tensor(&[2, 4], &x)], &[(DType::F32, &[])]).is_err());
+}
+
+#[test]
+fn strings_are_normalized_and_cast() {
+    let days = texts(&["monday", "Tuesday", "wednesday"]);
+    let run = |attributes, list: &[String], shape: &[usize], out: &[i64]| {
+        let input = TensorRef::from_strings(shape, list).unwrap();
+        let outputs = call("onnx.StringNormalizer", attributes, &[input], &[(DType::String, out)]).unwrap();
+        outputs[0].strings().unwrap().to_vec()
+    };
+    let attributes = json!({"case_change_action": "UPPER", "stopwords": ["tuesday"]});
+    assert_eq!(run(attributes, &days, &[1, 3], &[1, ANY]), ["MONDAY", "WEDNESDAY"]);
+    let attributes = json!({"is_case_sensitive": 1, "stopwords": ["monday", "tuesday"]});
+    assert_eq!(run(attributes, &days, &[3], &[ANY]), ["Tuesday", "wednesday"]);
+    assert_eq!(run(json!({"stopwords": ["monday"]}), &days[..1], &[1], &[ANY]), [""]);
+
+    let numbers = [1.5f32, -0.0, f32::INFINITY, f32::NAN, 1e-7];
+    let outputs = call("onnx.Cast", json!({}), &[tensor(&[5], &numbers)], &[(DType::String, &[5])]).unwrap();
+    assert_eq!(outputs[0].strings().unwrap(), ["1.5", "-0.0", "INF", "NaN", "1e-7"]);
+    let input = [outputs[0].as_ref()];
+    let back = call("onnx.Cast", json!({}), &input, &[(DType::F32, &[5])]).unwrap();
+    let bits = |list: &[f32]| list.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(back[0].elements().unwrap()), bits(&numbers));
+    let words = texts(&["-3", " 300 ", "x"]);
+    let input = TensorRef::from_strings(&[2], &words[..2]).unwrap();
+    let outputs = call("onnx.Cast", json!({}), &[input], &[(DType::I8, &[2])]).unwrap();
+    check(&outputs[0], &[2], &[-3i8, 44]);
+    let input = TensorRef::from_strings(&[3], &words).unwrap();
+    assert!(
+        call("onnx.Cast", json!({}), &[input], &[(DType::I8, &[3])]).unwrap_err().to_string().contains("`x`")
+    );
 }
 
 fn string<'a>(shape: &[usize], list: &'a [String]) -> TensorRef<'a> {

@@ -5,9 +5,12 @@
 //! [`HostCall`]. Functions follow ONNX exactly, with attribute names as ONNX has them.
 
 mod call;
+mod cast;
 mod compress;
+mod determinant;
 mod non_max_suppression;
 mod nonzero;
+mod normalizer;
 mod numeric;
 pub mod philox;
 mod random;
@@ -52,7 +55,8 @@ pub struct Signature<'a> {
 }
 
 impl Signature<'_> {
-    /// Checks the numbers of tensors and that no attribute is unknown.
+    /// Checks the numbers of tensors and that no attribute is unknown. The attribute `absent`, which lists optional inputs
+    /// that are left out, repeats what the step says and is always allowed.
     pub fn expect(
         &self,
         inputs: std::ops::RangeInclusive<usize>,
@@ -65,7 +69,7 @@ impl Signature<'_> {
         if !outputs.contains(&self.outputs.len()) {
             return Err(format!("has {outputs:?} outputs, found {}", self.outputs.len()));
         }
-        match self.attributes.keys().find(|name| !attributes.contains(&name.as_str())) {
+        match self.attributes.keys().find(|name| *name != "absent" && !attributes.contains(&name.as_str())) {
             Some(name) => Err(format!("attribute `{name}` is not known")),
             None => Ok(()),
         }
@@ -227,6 +231,18 @@ impl Default for Registry {
 }
 
 const BUILTIN: &[(&str, Build)] = &[
+    // Under the names that the tensor IR gives to ONNX operators, and which take the attributes of these as they are.
+    ("onnx.Cast", cast::build),
+    ("onnx.Compress", compress::build),
+    ("onnx.Det", determinant::build),
+    ("onnx.Equal", strings::build_equal),
+    ("onnx.NonMaxSuppression", non_max_suppression::build),
+    ("onnx.NonZero", nonzero::build),
+    ("onnx.StringConcat", strings::build_concat),
+    ("onnx.StringNormalizer", normalizer::build),
+    ("onnx.StringSplit", strings::build_split),
+    ("onnx.TopK", sort::build_top_k),
+    ("onnx.Unique", unique::build),
     ("argsort", sort::build_argsort),
     ("bernoulli", random::build_bernoulli),
     ("compress", compress::build),

@@ -1,5 +1,5 @@
-//! ONNX `NonZero`: positions of the elements that are not zero, `[rank, count]` in row-major order. A scalar counts
-//! as a vector of one element.
+//! ONNX `NonZero`: positions of the elements that are not zero, `[rank, count]` in row-major order; `[0, count]` for a
+//! scalar, unlike NumPy.
 
 use super::numeric::{Numeric, for_dtype};
 use super::{HostCall, HostFunction, Signature};
@@ -27,7 +27,7 @@ impl HostFunction for NonZero {
 fn run<T: Numeric>(call: &mut HostCall<'_>) -> Result<()> {
     let input = call.input(0)?;
     let elements = call.elements::<T>(&input)?;
-    let shape: &[usize] = if input.shape().is_empty() { &[1] } else { input.shape() };
+    let shape = input.shape();
     let count = elements.iter().filter(|element| element.is_nonzero()).count();
     let positions = call.output::<i64>(0, &[shape.len(), count])?;
     let nonzero = elements.iter().enumerate().filter(|(_, element)| element.is_nonzero());

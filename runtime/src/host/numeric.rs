@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use std::cmp::Ordering;
 
 /// A numeric element.
-pub trait Numeric: Element {
+pub trait Numeric: Element + std::fmt::Debug {
     /// A total order in which NaN is the largest and equal to itself, and the two zeros are equal.
     fn order(self, other: Self) -> Ordering;
 
@@ -17,6 +17,9 @@ pub trait Numeric: Element {
 
     /// The nearest value of the type; integers are cut towards zero and saturate.
     fn from_f64(value: f64) -> Self;
+
+    /// The low bits of an integer; the nearest float.
+    fn wrap(value: i128) -> Self;
 }
 
 macro_rules! integers {
@@ -35,6 +38,10 @@ macro_rules! integers {
             }
 
             fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+
+            fn wrap(value: i128) -> Self {
                 value as $type
             }
         })*
@@ -60,6 +67,10 @@ macro_rules! floats {
 
             fn from_f64(value: f64) -> Self {
                 $from(value)
+            }
+
+            fn wrap(value: i128) -> Self {
+                $from(value as f64)
             }
         })*
     };

@@ -1,8 +1,10 @@
 //! ONNX `RandomUniform`, `RandomNormal`, `Bernoulli` and `Multinomial` over [`Philox`].
 //!
-//! Attributes of all: `seed` (an integer, default 0) and `stream` (an integer, default 0), which the compiler makes
-//! different for each operator. Element i of the output, in row-major order, uses number i of the sequence; so a
-//! program gives the same results in every run until the session's random epoch changes.
+//! Attributes of all: `seed` (an integer) and `stream` (an integer, default 0), which the compiler makes different for
+//! each operator. With a seed other than 0 the sequence is that of seed and stream, in every run. Without one it is that
+//! of seed 0, stream 0 and epoch `e + stream`, where `e` is the epoch of the session: a program gives the same results in
+//! every run until the session's epoch changes. Element i of the output, in row-major order, uses number i of the
+//! sequence.
 
 use super::numeric::{Numeric, for_dtype};
 use super::philox::Philox;
@@ -25,6 +27,14 @@ struct Random {
     stream: u32,
     distribution: Distribution,
     run: Draw,
+}
+
+/// The sequence of an operator in this run.
+fn generator(seed: u64, stream: u32, call: &HostCall<'_>) -> Philox {
+    match seed {
+        0 => Philox { seed, stream: 0, epoch: call.random_epoch().wrapping_add(stream) },
+        seed => Philox { seed, stream, epoch: 0 },
+    }
 }
 
 fn sequence(signature: &Signature<'_>) -> Result<(u64, u32), String> {
@@ -63,7 +73,7 @@ impl HostFunction for Random {
 }
 
 fn draw<T: Numeric>(random: &Random, call: &mut HostCall<'_>) -> Result<()> {
-    let generator = Philox { seed: random.seed, stream: random.stream, epoch: call.random_epoch() };
+    let generator = generator(random.seed, random.stream, call);
     let shape = call.declared_shape(0)?;
     for (position, element) in call.output::<T>(0, &shape)?.iter_mut().enumerate() {
         *element = T::from_f64(match random.distribution {
@@ -112,7 +122,7 @@ fn probabilities<T: Numeric>(call: &HostCall<'_>, visit: &mut dyn FnMut(usize, f
 }
 
 fn toss<T: Numeric>(bernoulli: &Bernoulli, call: &mut HostCall<'_>) -> Result<()> {
-    let generator = Philox { seed: bernoulli.seed, stream: bernoulli.stream, epoch: call.random_epoch() };
+    let generator = generator(bernoulli.seed, bernoulli.stream, call);
     let input = call.input(0)?;
     let output = call.output::<T>(0, input.shape())?;
     (bernoulli.probability)(call, &mut |position, probability| {
@@ -166,7 +176,7 @@ fn sample<T: Numeric, I: Element>(
     call: &mut HostCall<'_>,
     convert: fn(usize) -> I,
 ) -> Result<()> {
-    let generator = Philox { seed: multinomial.seed, stream: multinomial.stream, epoch: call.random_epoch() };
+    let generator = generator(multinomial.seed, multinomial.stream, call);
     let input = call.input(0)?;
     let logits = call.elements::<T>(&input)?;
     let (batches, classes) = (input.shape()[0], input.shape()[1]);

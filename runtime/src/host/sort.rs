@@ -17,35 +17,46 @@ enum Results {
     Both,
 }
 
+/// How many elements of the axis are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    All,
+    /// The number in input 1.
+    Counted,
+    /// What the shape of the output says.
+    Declared,
+}
+
 type Run = fn(&Sort, &mut HostCall<'_>) -> Result<()>;
 
 struct Sort {
     axis: usize,
     largest_first: bool,
     results: Results,
-    /// Whether input 1 says how many elements to keep.
-    counted: bool,
+    keep: Keep,
     run: Run,
 }
 
-/// Inputs X, K (`i64`, one element); outputs values, indices (`i64`). Attributes `axis` = -1, `largest` = 1, `sorted`.
+/// Inputs X, K (`i64`, one element; without it the output's shape says how many); outputs values, indices (`i64`).
+/// Attributes `axis` = -1, `largest` = 1, `sorted`.
 pub(super) fn build_top_k(signature: &Signature<'_>) -> Result<Box<dyn HostFunction>, String> {
-    signature.expect(2..=2, 2..=2, &["axis", "largest", "sorted"])?;
+    signature.expect(1..=2, 2..=2, &["axis", "largest", "sorted"])?;
     signature.expect_input(1, DType::I64)?;
     signature.flag("sorted", true)?;
-    build(signature, "largest", true, Results::Both, true)
+    let keep = if signature.inputs.len() > 1 { Keep::Counted } else { Keep::Declared };
+    build(signature, "largest", true, Results::Both, keep)
 }
 
 /// Output values. Attributes `axis` = -1, `descending` = 0.
 pub(super) fn build_sort(signature: &Signature<'_>) -> Result<Box<dyn HostFunction>, String> {
     signature.expect(1..=1, 1..=1, &["axis", "descending"])?;
-    build(signature, "descending", false, Results::Values, false)
+    build(signature, "descending", false, Results::Values, Keep::All)
 }
 
 /// Output indices (`i64`). Attributes as for sort.
 pub(super) fn build_argsort(signature: &Signature<'_>) -> Result<Box<dyn HostFunction>, String> {
     signature.expect(1..=1, 1..=1, &["axis", "descending"])?;
-    build(signature, "descending", false, Results::Indices, false)
+    build(signature, "descending", false, Results::Indices, Keep::All)
 }
 
 fn build(
@@ -53,7 +64,7 @@ fn build(
     flag: &str,
     default: bool,
     results: Results,
-    counted: bool,
+    keep: Keep,
 ) -> Result<Box<dyn HostFunction>, String> {
     let input = signature.input(0)?;
     if results != Results::Indices {
@@ -68,7 +79,7 @@ fn build(
         axis: signature.axis("axis", -1, input.rank)?,
         largest_first: signature.flag(flag, default)?,
         results,
-        counted,
+        keep,
         run: for_dtype!(input.dtype, run as Run)?,
     }))
 }
@@ -83,14 +94,15 @@ fn run<T: Numeric>(sort: &Sort, call: &mut HostCall<'_>) -> Result<()> {
     let input = call.input(0)?;
     let elements = call.elements::<T>(&input)?;
     let lanes = Lanes::new(input.shape(), sort.axis);
-    let mut keep = lanes.length;
-    if sort.counted {
-        let count = call.integer_input(1, 0)?;
-        keep = match usize::try_from(count) {
-            Ok(count) if count <= lanes.length => count,
-            _ => return Err(call.fail(format!("K is {count}, the axis has {} elements", lanes.length))),
-        };
-    }
+    let count = match sort.keep {
+        Keep::All => lanes.length as i64,
+        Keep::Counted => call.integer_input(1, 0)?,
+        Keep::Declared => call.declared_shape(0)?[sort.axis] as i64,
+    };
+    let keep = match usize::try_from(count) {
+        Ok(count) if count <= lanes.length => count,
+        _ => return Err(call.fail(format!("K is {count}, the axis has {} elements", lanes.length))),
+    };
     let mut shape = Shape::new(input.shape()).unwrap_or(Shape::SCALAR);
     shape[sort.axis] = keep;
     let mut values = match sort.results {
