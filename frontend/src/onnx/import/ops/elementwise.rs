@@ -5,7 +5,7 @@ use super::super::context::{Context, Lowered, one};
 use super::super::dtype_of_number;
 use super::super::refusal::{Refusal, attribute, operands};
 use super::super::sizes;
-use super::super::table::{Entry, between, since};
+use super::super::table::{Entry, between, custom, since};
 use super::scalar::Body;
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
@@ -83,6 +83,8 @@ pub(super) static TABLE: &[Entry] = &[
     since(9, "Where", choose),
     since(6, "Cast", cast),
     since(15, "CastLike", cast_like),
+    since(26, "BitCast", bit_cast),
+    custom("ai.onnx.ml", "Binarizer", binarize),
     since(1, "Identity", |context, node| one(context.operand(node, 0, "input")?)),
 ];
 
@@ -181,7 +183,7 @@ fn power(context: &mut Context<'_>, node: &Node) -> Lowered {
 fn modulo(context: &mut Context<'_>, node: &Node) -> Lowered {
     let (a, b) = pair(context, node)?;
     let as_c = node.flag("fmod", false)?;
-    if !as_c && context.dtype(a)?.is_float() {
+    if !as_c && node.id.opset < 28 && context.dtype(a)?.is_float() {
         return Err(attribute("fmod", "0, which is defined for integers only"));
     }
     one(context.call(if as_c { Function::Rem } else { Function::Mod }, &[a, b])?)
@@ -249,4 +251,25 @@ fn convert(context: &mut Context<'_>, node: &Node, x: Value, to: DType) -> Lower
     body.result =
         body.push(if saturate { ScalarOp::Cast(to) } else { ScalarOp::CastAlternate(to) }, &[Arg::Input(0)]);
     one(context.builder.map(body, &[x])?)
+}
+
+/// The same bits as another type of the same width.
+fn bit_cast(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let to = node.int("to")?.ok_or_else(|| super::super::super::error::NodeError::MissingAttribute("to".into()))?;
+    let x = context.operand(node, 0, "input")?;
+    let mut body = ScalarExpr::identity();
+    body.result = body.push(ScalarOp::Bitcast(dtype_of_number("to", to)?), &[Arg::Input(0)]);
+    one(context.builder.map(body, &[x])?)
+}
+
+/// 1 where the element is above the threshold.
+fn binarize(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let x = context.operand(node, 0, "X")?;
+    let threshold = node.float("threshold")?.unwrap_or(0.0);
+    let mut body = Body::new(1, context.dtype(x)?);
+    let (operand, limit) = (body.operand(0), body.constant(threshold.into()));
+    let above = body.call(Function::Less, &[limit, operand]);
+    let (one_of, zero) = (body.constant(1.0), body.constant(0.0));
+    let result = body.select(above, one_of, zero);
+    one(context.builder.map(body.finish(result), &[x])?)
 }

@@ -1,6 +1,7 @@
 //! Lowerings of ONNX operators, one topic a file.
 
 mod activation;
+mod attention;
 mod control;
 mod convolution;
 mod elementwise;
@@ -28,6 +29,7 @@ use super::table::Entry;
 /// The tables of all topics.
 pub(super) static TABLES: &[&[Entry]] = &[
     activation::TABLE,
+    attention::TABLE,
     control::TABLE,
     convolution::TABLE,
     elementwise::TABLE,

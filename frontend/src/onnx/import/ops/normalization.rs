@@ -243,7 +243,14 @@ fn lp_normalization(context: &mut Context<'_>, node: &Node) -> Lowered {
         2 => context.norm(x, vec![axis], true, 2)?,
         other => return Err(attribute("p", format!("{other}, expected 1 or 2"))),
     };
-    one(context.call(Function::Div, &[x, norm])?)
+    // A vector of zeros stays one.
+    let mut body = Body::new(2, context.dtype(x)?);
+    let (value, length) = (body.operand(0), body.operand(1));
+    let (nothing, unit) = (body.constant(0.0), body.constant(1.0));
+    let empty = body.call(Function::Equal, &[length, nothing]);
+    let length = body.select(empty, unit, length);
+    let result = body.call(Function::Div, &[value, length]);
+    one(context.builder.map(body.finish(result), &[x, norm])?)
 }
 
 /// `x / (bias + alpha / size * sum of squares over size neighbouring channels) ^ beta`.
