@@ -3,7 +3,7 @@
 //! The crate stands alone: it knows no compiler crate, and whoever produces a [`manifest::Manifest`] with kernels and
 //! weights can run it, in one of three ways:
 //!
-//! - a [bundle](bundle) file: [`Executable::load`];
+//! - a bundle file ([`bundle`]): [`Executable::load`];
 //! - a [`Program`] in memory, of function pointers or of relocatable objects ([`Program::link`]):
 //!   [`Executable::from_program`];
 //! - from C: [`capi`], as `include/tcc.h` declares it; the crate `tcc-runtime-c` builds the libraries.

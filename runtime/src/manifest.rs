@@ -370,7 +370,7 @@ pub struct Transfer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoopStep {
-    /// An `i64` tensor of one element: the largest number of iterations. Absent: no limit.
+    /// An `i64` tensor of one element: the largest number of iterations. Absent or negative: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trip_count: Option<TensorId>,
     /// A `bool` tensor of one element: whether to start at all. Absent: true.

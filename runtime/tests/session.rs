@@ -218,7 +218,7 @@ fn loops_carry_scan_and_stop() {
     let executable = repetition().finish().unwrap();
     let mut session = Session::new(&executable, 2).unwrap();
     let x = [1f32, 2., 3., 4.];
-    for (trips, stop, count) in [(5i64, 100i64, 5usize), (0, 100, 0), (100, 6, 7), (1, 100, 1), (-3, 9, 0)] {
+    for (trips, stop, count) in [(5i64, 100i64, 5usize), (0, 100, 0), (100, 6, 7), (1, 100, 1), (-3, 9, 10)] {
         let (trips, stop) = ([trips], [stop]);
         let outputs = session
             .run(&[

@@ -198,8 +198,9 @@ impl Session {
     fn repeat(&mut self, executable: &Executable, step: &LoopStep, number: u32) -> Result<()> {
         let limit = match step.trip_count {
             Some(id) => self.memory.integer(id, 0)?,
-            None => i64::MAX,
+            None => -1,
         };
+        let limit = if limit < 0 { i64::MAX } else { limit };
         let mut proceed = match step.condition {
             Some(id) => self.truth(id)?,
             None => true,
