@@ -151,6 +151,10 @@ fn arenas() {
         place(m, 2, Some(0));
         place(m, 3, Some(64));
     });
+    refused(&["outputs[1]", "lives to step 0"], |m| {
+        m.tensors[2].storage = Storage::Arena { offset: None, first_step: 0, last_step: 0 };
+        m.outputs.push(Port { name: "more".into(), tensor: 2 });
+    });
     let mut manifest = valid();
     manifest.arena_bytes = Some(1000);
     place(&mut manifest, 2, Some(0));
@@ -226,6 +230,17 @@ fn control_flow() {
         let result = host_tensor(m, DType::F32, &[]);
         m.steps
             .push(Step::Loop(LoopStep { scans: vec![Scan { element: 0, result }], ..LoopStep::default() }));
+    });
+    refused(&["steps[2].scans[0]", "lives from 3 to 3"], |m| {
+        let element = host_tensor(m, DType::F32, &[]);
+        let result = host_tensor(m, DType::F32, &[constant(1)]);
+        m.tensors[result as usize].storage = Storage::Arena { offset: None, first_step: 3, last_step: 3 };
+        let body = vec![Step::Copy { from: 3, to: element }];
+        m.steps.push(Step::Loop(LoopStep {
+            body,
+            scans: vec![Scan { element, result }],
+            ..LoopStep::default()
+        }));
     });
     // What a loop body reads must outlive the loop, or the second iteration finds it overwritten.
     refused(&["steps[1].body[0]", "lives from 0 to 2"], |m| {

@@ -6,7 +6,7 @@
 //! - Tensors: at most `MAX_RANK` dimensions; strings are `Input`, `Output` or `Host`; aliases form no circle;
 //!   weights lie inside their blob, have constant shape and the size they say; arena tensors whose shape needs
 //!   data-dependent symbols have bounds, and either all arena tensors carry 64-byte aligned offsets that never
-//!   overlap while alive, or none does.
+//!   overlap while alive, or none does. An output in the arena lives to the last step.
 //! - Steps: as many buffers and dims as the kernel takes; nothing writes an input or a weight; no kernel sees a
 //!   string; arena tensors are alive where they are used; conditions are `bool`, counts `i64`; symbols bound by a
 //!   step are `Step` symbols and found in the shapes they are bound from; outputs of a host step share no memory
@@ -38,6 +38,7 @@ impl Manifest {
             self.check_tensor(id)?;
         }
         self.check_arena()?;
+        self.check_outputs()?;
         for (index, kernel) in self.kernels.iter().enumerate() {
             if kernel.symbol.is_empty() {
                 return Err(Error::manifest(format!("kernels[{index}].symbol"), "is empty"));
@@ -158,6 +159,23 @@ impl Manifest {
                     }
                     tensor.shape.iter().try_for_each(|dim| self.check_input_dim(&field, dim))?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the session copies at the end of a run must still be there.
+    fn check_outputs(&self) -> Result<()> {
+        let last = self.step_count().saturating_sub(1);
+        for (index, port) in self.outputs.iter().enumerate() {
+            let root = &self.tensors[self.root(port.tensor) as usize];
+            if let Storage::Arena { last_step, .. } = root.storage
+                && last_step != last
+            {
+                let field = format!("outputs[{index}] (`{}`)", port.name);
+                let reason =
+                    format!("its memory lives to step {last_step}, an output lives to the last, {last}");
+                return Err(Error::manifest(field, reason));
             }
         }
         Ok(())

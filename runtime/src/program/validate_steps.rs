@@ -261,6 +261,10 @@ impl<'a> Checker<'a> {
         let carried = step.carried.iter();
         let initial = carried.clone().map(|carried| (carried.initial, carried.state));
         self.transfer(&format!("{field}.carried"), initial)?;
+        // What is collected must not share memory with anything in the body.
+        for (index, scan) in step.scans.iter().enumerate() {
+            self.writes(&format!("{field}.scans[{index}]"), scan.result)?;
+        }
         let body: u32 = step.body.iter().map(Step::count).sum();
         self.loops.push((self.number, self.number + body));
         self.number += 1;
