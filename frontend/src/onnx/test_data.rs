@@ -29,7 +29,8 @@ pub enum TestValue {
 /// The file is unreadable or holds no well-formed value of that kind.
 pub fn read_value(path: &Path, declared: &ValueType) -> Result<(String, TestValue), OnnxError> {
     let buffer = map_file(path).map_err(|source| OnnxError::Read { path: path.to_owned(), source })?;
-    let malformed = |message, error: prost::DecodeError| OnnxError::Malformed { message, reason: error.to_string() };
+    let malformed =
+        |message, error: prost::DecodeError| OnnxError::Malformed { message, reason: error.to_string() };
     match declared {
         ValueType::Sequence(_) => {
             wire::check_expansion(wire::Message::Sequence, &buffer)?;

@@ -7,7 +7,7 @@ use super::super::value::{Dimension, ValueInfo, ValueType};
 use super::known::Known;
 use super::refusal::{Refusal, unsupported};
 use super::scope::{Binding, Scopes};
-use super::{ImportOptions, Unsupported, dtype, known_operators, table};
+use super::{ImportOptions, Unsupported, attributes, dtype, known_operators, table};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tcc_ir::builder::Builder;
 use tcc_ir::data::Data;
@@ -193,6 +193,11 @@ impl<'o> Context<'o> {
 
     fn lower(&mut self, node: &Node) -> Lowered {
         let lowering = table::find(&node.id)?;
+        if let Some(defined) = attributes::defined(&node.id.domain, &node.id.operator)
+            && let Some(name) = node.attributes.keys().find(|name| !defined.contains(&name.as_str()))
+        {
+            return Err(unsupported(format!("attribute '{name}' is not known for this operator")));
+        }
         for name in node.inputs.iter().filter(|name| !name.is_empty()) {
             if matches!(self.scopes.get(name), Some((_, Binding::Refused))) {
                 return Err(Refusal::Depends);

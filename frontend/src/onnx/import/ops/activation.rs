@@ -29,6 +29,7 @@ pub(super) static TABLE: &[Entry] = &[
     since(18, "Mish", mish),
     since(20, "Gelu", gelu),
     since(24, "Swish", swish),
+    since(28, "SwiGLU", gated_swish),
     since(9, "Shrink", shrink),
     between(6, 10, "Clip", clip_by_attributes),
     since(11, "Clip", clip),
@@ -186,6 +187,19 @@ fn swish(context: &mut Context<'_>, node: &Node) -> Lowered {
         let gate = body.call(F::Sigmoid, &[gate]);
         Ok(body.call(F::Mul, &[x, gate]))
     })
+}
+
+/// `a * sigmoid(alpha * a) * b`.
+fn gated_swish(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let (a, b) = (context.operand(node, 0, "A")?, context.operand(node, 1, "B")?);
+    let alpha = parameter(node, "alpha", 1.0)?;
+    let mut body = Body::new(2, context.dtype(a)?);
+    let (gate_of, value) = (body.operand(0), body.operand(1));
+    let gate = if alpha == 1.0 { gate_of } else { body.with(F::Mul, gate_of, alpha) };
+    let gate = body.call(F::Sigmoid, &[gate]);
+    let gate = body.call(F::Mul, &[gate_of, gate]);
+    let result = body.call(F::Mul, &[gate, value]);
+    one(context.builder.map(body.finish(result), &[a, b])?)
 }
 
 fn shrink(context: &mut Context<'_>, node: &Node) -> Lowered {

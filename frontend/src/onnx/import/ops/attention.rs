@@ -17,6 +17,7 @@ use tcc_ir::scalar::{Arg, Function, Scalar, ScalarExpr};
 pub(super) static TABLE: &[Entry] = &[
     since(23, "Attention", attention),
     since(23, "RotaryEmbedding", rotary_embedding),
+    since(24, "TensorScatter", write_cache),
     custom("com.microsoft", "RotaryEmbedding", microsoft_rotary_embedding),
 ];
 
@@ -60,7 +61,8 @@ impl Context<'_> {
 
     /// The attention operator.
     pub(super) fn attend(&mut self, heads: &Heads) -> Result<Value, Refusal> {
-        let size = self.shape(heads.q)?.get(3).cloned().ok_or_else(|| operands("the query has too few axes"))?;
+        let size =
+            self.shape(heads.q)?.get(3).cloned().ok_or_else(|| operands("the query has too few axes"))?;
         let scale = match heads.scale {
             Some(scale) => scale,
             None => 1.0 / (constant_size(&size, "the head size")? as f64).sqrt(),
@@ -116,6 +118,14 @@ impl Context<'_> {
         }))
     }
 
+    /// Where two conditions hold, of which the first may be missing.
+    fn both(&mut self, condition: Option<Value>, other: Value) -> Result<Option<Value>, Refusal> {
+        Ok(Some(match condition {
+            None => other,
+            Some(condition) => self.call(Function::And, &[condition, other])?,
+        }))
+    }
+
     /// Coordinates along one of the two last axes of scores, as `i64` with four axes.
     fn score_coordinates(&mut self, extent: &Dim, axis: usize) -> Result<Value, Refusal> {
         let mut shape = vec![Dim::Const(1); 4];
@@ -133,6 +143,15 @@ fn head_count(node: &Node, name: &str) -> Result<Dim, Refusal> {
     }
 }
 
+/// How far a query sees to one side; `None` for all the way.
+fn window_size(node: &Node, name: &str) -> Result<Option<i64>, Refusal> {
+    match node.int(name)?.unwrap_or(-1) {
+        -1 => Ok(None),
+        size if (0..=i64::from(i32::MAX)).contains(&size) => Ok(Some(size)),
+        size => Err(attribute(name, format!("{size}"))),
+    }
+}
+
 fn attention(context: &mut Context<'_>, node: &Node) -> Lowered {
     let q = context.operand(node, 0, "Q")?;
     let flat = context.shape(q)?.len() == 3;
@@ -147,7 +166,8 @@ fn attention(context: &mut Context<'_>, node: &Node) -> Lowered {
     let mut cached = [k, v];
     for (index, part) in cached.iter_mut().enumerate() {
         if let Some(past) = context.optional(node, 4 + index)? {
-            offset = context.shape(past)?.get(2).cloned().ok_or_else(|| operands("the past has too few axes"))?;
+            offset =
+                context.shape(past)?.get(2).cloned().ok_or_else(|| operands("the past has too few axes"))?;
             *part = context.builder.op1(Operator::Concat { axis: 2 }, &[past, *part])?;
         }
     }
@@ -158,35 +178,46 @@ fn attention(context: &mut Context<'_>, node: &Node) -> Lowered {
         None => None,
     };
     let mut causal = node.flag("is_causal", false)?;
+    let window = [window_size(node, "left_window_size")?, window_size(node, "right_window_size")?];
     let valid = context.optional(node, 6)?;
-    if let Some(valid) = valid {
-        // Keys behind the valid ones of each batch entry are padding.
-        let count = Dim::product(&context.shape(valid)?);
-        let valid = context.builder.cast(valid, DType::I64)?;
-        let valid = context.builder.reshape(valid, vec![count, Dim::Const(1), Dim::Const(1), Dim::Const(1)])?;
-        let place = context.score_coordinates(&keys, 3)?;
-        let mut visible = context.call(Function::Less, &[place, valid])?;
-        if causal {
-            causal = false;
-            let row = context.score_coordinates(&queries, 2)?;
-            let length = context.size_scalar(queries.clone())?;
-            let shift = context.call(Function::Sub, &[valid, length])?;
-            let last = context.call(Function::Add, &[row, shift])?;
-            let earlier = context.call(Function::LessEqual, &[place, last])?;
-            visible = context.call(Function::And, &[visible, earlier])?;
-        }
-        let hidden = context.hide_where_false(visible, dtype)?;
-        mask = context.also(mask, hidden)?;
-    } else if causal && new_keys != queries {
-        // The operator of the IR aligns the last query with the last key; here query 0 sees the keys of the past and
-        // key 0, which is the same only where there are as many new keys as queries.
-        causal = false;
+    // The operator of the IR aligns the last query with the last key; here query 0 stands behind the keys of the past, or
+    // behind the valid ones that are there before the queries. That is the same only where as many keys as queries are
+    // new, and everything else is a mask.
+    if valid.is_some() || window.iter().any(Option::is_some) || (causal && new_keys != queries) {
         let (row, place) = (context.score_coordinates(&queries, 2)?, context.score_coordinates(&keys, 3)?);
-        let offset = context.size_scalar(offset)?;
-        let last = context.call(Function::Add, &[row, offset])?;
-        let visible = context.call(Function::LessEqual, &[place, last])?;
-        let hidden = context.hide_where_false(visible, dtype)?;
-        mask = context.also(mask, hidden)?;
+        let mut visible = None;
+        let offset = match valid {
+            None => context.size_scalar(offset)?,
+            Some(valid) => {
+                let count = Dim::product(&context.shape(valid)?);
+                let valid = context.builder.cast(valid, DType::I64)?;
+                let one = Dim::Const(1);
+                let valid = context.builder.reshape(valid, vec![count, one.clone(), one.clone(), one])?;
+                // Keys behind the valid ones of each batch entry are padding.
+                visible = Some(context.call(Function::Less, &[place, valid])?);
+                let length = context.size_scalar(queries.clone())?;
+                context.call(Function::Sub, &[valid, length])?
+            }
+        };
+        let position = context.call(Function::Add, &[row, offset])?;
+        let [left, mut right] = window;
+        if std::mem::take(&mut causal) {
+            right = Some(right.map_or(0, |right| right.min(0)));
+        }
+        if let Some(right) = right {
+            let last = context.map_constant(position, Function::Add, right as f64)?;
+            let inside = context.call(Function::LessEqual, &[place, last])?;
+            visible = context.both(visible, inside)?;
+        }
+        if let Some(left) = left {
+            let first = context.map_constant(position, Function::Sub, left as f64)?;
+            let inside = context.call(Function::LessEqual, &[first, place])?;
+            visible = context.both(visible, inside)?;
+        }
+        if let Some(visible) = visible {
+            let hidden = context.hide_where_false(visible, dtype)?;
+            mask = context.also(mask, hidden)?;
+        }
     }
     let softcap = node.float("softcap")?.map_or(0.0, f64::from);
     let heads = Heads { q, k, v, mask, scale: node.float("scale")?.map(f64::from), softcap, causal };
@@ -235,7 +266,8 @@ fn scores(context: &mut Context<'_>, node: &Node, heads: &Heads) -> Result<Value
             result = context.call(Function::Add, &[result, mask])?;
         }
         if heads.causal {
-            let (row, place) = (context.score_coordinates(queries, 2)?, context.score_coordinates(&k_shape[2], 3)?);
+            let (row, place) =
+                (context.score_coordinates(queries, 2)?, context.score_coordinates(&k_shape[2], 3)?);
             let shift = context.size_scalar(k_shape[2].clone() - queries.clone())?;
             let last = context.call(Function::Add, &[row, shift])?;
             let visible = context.call(Function::LessEqual, &[place, last])?;
@@ -322,4 +354,35 @@ fn rotate(context: &mut Context<'_>, node: &Node, tables: [usize; 2], positions:
         y = context.builder.op1(Operator::Concat { axis: 3 }, &[y, kept])?;
     }
     one(if rank == 3 { context.join_heads(y)? } else { y })
+}
+
+/// Writes `update` along an axis of a cache, from an index that each batch entry has; `circular` starts over at the end.
+fn write_cache(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let (cache, update) = (context.operand(node, 0, "past_cache")?, context.operand(node, 1, "update")?);
+    let (shape, part) = (context.shape(cache)?, context.shape(update)?);
+    let axis = super::super::sizes::axis(node.int("axis")?.unwrap_or(-2), shape.len())?;
+    if axis == 0 || part.len() != shape.len() {
+        return Err(attribute("axis", "the batch axis, or the ranks differ"));
+    }
+    let mut extents = vec![Dim::Const(1); shape.len()];
+    extents[axis] = part[axis].clone();
+    let mut place = context.builder.op1(Operator::Iota { dtype: DType::I64, shape: extents, axis }, &[])?;
+    if let Some(start) = context.optional(node, 2)? {
+        let mut extents = vec![Dim::Const(1); shape.len()];
+        extents[0] = shape[0].clone();
+        let start = context.builder.cast(start, DType::I64)?;
+        let start = context.builder.reshape(start, extents)?;
+        place = context.call(Function::Add, &[place, start])?;
+    }
+    match node.string("mode")?.unwrap_or("linear") {
+        "linear" => {}
+        "circular" => {
+            let length = context.size_scalar(shape[axis].clone())?;
+            place = context.call(Function::Mod, &[place, length])?;
+        }
+        other => return Err(attribute("mode", format!("'{other}'"))),
+    }
+    let place = context.builder.broadcast(place, part)?;
+    let kind = tcc_ir::words::ScatterKind::Replace;
+    one(context.builder.op1(Operator::ScatterElements { axis, kind }, &[cache, place, update])?)
 }

@@ -3,6 +3,7 @@
 use super::super::super::graph::Node;
 use super::super::context::{Context, Lowered, one};
 use super::super::refusal::{Refusal, attribute, operands, unsupported};
+use super::super::scope::Binding;
 use super::super::table::{Entry, since};
 use super::layout::constant_size;
 use tcc_ir::dim::Dim;
@@ -12,8 +13,11 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Arg, Function, ScalarExpr, ScalarOp};
 use tcc_ir::words::{Layout, PadKind};
 
-pub(super) static TABLE: &[Entry] =
-    &[since(1, "Conv", convolve), since(1, "ConvTranspose", convolve_transpose)];
+pub(super) static TABLE: &[Entry] = &[
+    since(1, "Conv", convolve),
+    since(1, "ConvTranspose", convolve_transpose),
+    since(27, "CausalConvWithState", causal_convolution),
+];
 
 /// Largest window, stride, dilation and padding, so that their products and sums stay in 64 bits.
 const LARGEST: usize = i32::MAX as usize;
@@ -278,4 +282,50 @@ fn transpose_padding(
         (pads[axis], pads[rank + axis]) = (low, high);
     }
     Ok((pads, output_pads))
+}
+
+/// A depthwise convolution of each position with the ones before it, and the positions that the next call starts from.
+fn causal_convolution(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let (x, w) = (context.operand(node, 0, "input")?, context.operand(node, 1, "weight")?);
+    let (shape, dtype) = (context.shape(x)?, context.dtype(x)?);
+    let kernel = kernel_of(context, node, w)?;
+    let ([batch, channels, _], [kernel]) = (&shape[..], &kernel[..]) else {
+        return Err(operands("the input is [batch, channels, length] and the weight [channels, 1, kernel]"));
+    };
+    let before = Dim::from(kernel - 1);
+    let past = match context.optional(node, 3)? {
+        Some(past) => past,
+        None => {
+            let zero = context.builder.scalar(tcc_ir::scalar::Scalar::of(dtype, 0.0))?;
+            context.builder.broadcast(zero, vec![batch.clone(), channels.clone(), before.clone()])?
+        }
+    };
+    let whole = context.builder.op1(Operator::Concat { axis: 2 }, &[past, x])?;
+    let mut values = vec![whole, w];
+    if let Some(bias) = context.optional(node, 2)? {
+        values.push(context.per_channel(bias, 3)?);
+    }
+    let operator = Operator::Convolve {
+        layout: Layout::ChannelsFirst,
+        groups: constant_size(channels, "the number of channels")?,
+        strides: vec![1],
+        dilations: vec![1],
+        pads: vec![0, 0],
+        accumulator: accumulator(dtype),
+        epilogue: bias_epilogue(dtype, values.len() == 3),
+    };
+    let mut y = context.builder.op1(operator, &values)?;
+    match node.string("activation")?.unwrap_or("none") {
+        "none" => {}
+        "silu" | "swish" => {
+            y = context.map1(y, |body, x| {
+                let gate = body.call(Function::Sigmoid, &[x]);
+                body.call(Function::Mul, &[x, gate])
+            })?;
+        }
+        other => return Err(attribute("activation", format!("'{other}'"))),
+    }
+    let length = context.shape(whole)?[2].clone();
+    let state = context.slice_axis(whole, 2, length - before.clone(), before)?;
+    Ok(vec![Binding::Value(y), Binding::Value(state)])
 }

@@ -3,7 +3,7 @@
 use super::super::super::graph::Node;
 use super::super::context::{Context, Lowered, one};
 use super::super::dtype_of_number;
-use super::super::refusal::{Refusal, attribute, operands};
+use super::super::refusal::{Refusal, attribute, operands, unsupported};
 use super::super::sizes;
 use super::super::table::{Entry, between, custom, since};
 use super::scalar::Body;
@@ -244,18 +244,28 @@ fn convert(context: &mut Context<'_>, node: &Node, x: Value, to: DType) -> Lower
     if from == DType::String || to == DType::String {
         return one(context.cast_text(x, to)?);
     }
+    if to == DType::F8E8M0FNU && node.string("round_mode")?.unwrap_or("up") != "nearest" {
+        return Err(unsupported("conversion to a power of two by another rule than to the nearest"));
+    }
     let mut body = ScalarExpr::identity();
     // `saturate` speaks of 8-bit floating-point targets alone.
     let narrow = to.is_float() && to.bits() == 8;
     let saturate = !narrow || node.flag("saturate", true)?;
-    body.result =
-        body.push(if saturate { ScalarOp::Cast(to) } else { ScalarOp::CastAlternate(to) }, &[Arg::Input(0)]);
+    let mut value = Arg::Input(0);
+    if from.is_float() && to.is_integer() && to.bits() < 8 {
+        // Numbers outside of a narrow integer type wrap around, as they do between integers.
+        value = body.push(ScalarOp::Cast(DType::I32), &[value]);
+    }
+    let conversion = if saturate { ScalarOp::Cast(to) } else { ScalarOp::CastAlternate(to) };
+    body.result = body.push(conversion, &[value]);
     one(context.builder.map(body, &[x])?)
 }
 
 /// The same bits as another type of the same width.
 fn bit_cast(context: &mut Context<'_>, node: &Node) -> Lowered {
-    let to = node.int("to")?.ok_or_else(|| super::super::super::error::NodeError::MissingAttribute("to".into()))?;
+    let to = node
+        .int("to")?
+        .ok_or_else(|| super::super::super::error::NodeError::MissingAttribute("to".into()))?;
     let x = context.operand(node, 0, "input")?;
     let mut body = ScalarExpr::identity();
     body.result = body.push(ScalarOp::Bitcast(dtype_of_number("to", to)?), &[Arg::Input(0)]);

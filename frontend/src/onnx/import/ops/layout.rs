@@ -250,7 +250,12 @@ fn space_to_depth(context: &mut Context<'_>, node: &Node) -> Lowered {
     let (rows, columns) = (divided(&h, &b, "the height")?, divided(&w, &b, "the width")?);
     let split = vec![n.clone(), c.clone(), rows.clone(), b.clone(), columns.clone(), b.clone()];
     let x = context.builder.reshape(x, split)?;
-    let x = context.builder.transpose(x, vec![0, 3, 5, 1, 2, 4])?;
+    let perm = match node.string("mode")?.unwrap_or("DCR") {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        other => return Err(attribute("mode", format!("'{other}', expected DCR or CRD"))),
+    };
+    let x = context.builder.transpose(x, perm)?;
     one(context.builder.reshape(x, vec![n, c * b.clone() * b, rows, columns])?)
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::super::graph::Node;
 use super::super::context::{Context, Lowered, one};
-use super::super::refusal::{Refusal, attribute, operands};
+use super::super::refusal::{Refusal, attribute, operands, unsupported};
 use super::super::sizes::{self, SIZE};
 use super::super::table::{Entry, since};
 use super::convolution::{Padding, WindowAttributes};
@@ -56,6 +56,9 @@ fn transform(context: &mut Context<'_>, node: &Node) -> Lowered {
         None => shape[axis].clone(),
     };
     let (inverse, onesided) = (node.flag("inverse", false)?, node.flag("onesided", false)?);
+    if inverse && onesided {
+        return Err(unsupported("the inverse transform of half a spectrum"));
+    }
     one(context.fourier(x, axis, Transform { length, inverse, onesided })?)
 }
 
