@@ -44,6 +44,9 @@ impl Product<'_> {
 
     /// The elements of an operand in the order `to`; labels that are not there are summed.
     fn arrange<N: Number>(&self, values: &[N], from: &[u8], to: &[u8]) -> Vec<N> {
+        if from == to {
+            return values.to_vec();
+        }
         let target = self.extents(to);
         let own = strides(&target);
         let step =

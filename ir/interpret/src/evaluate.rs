@@ -133,10 +133,12 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             one(convolve::convolve(&attributes, operands, shape))
         }
         O::Window { kind, layout, size, strides, dilations, pads, .. } => {
-            one(window::window(*kind, *layout, &Windows { size, strides, dilations, pads }, x()?, shape))
+            let windows = Windows { size, strides, dilations, pads, limit: context.limit };
+            one(window::window(*kind, *layout, &windows, x()?, shape))
         }
         O::WindowArgMax { size, strides, dilations, pads, row_major, .. } => {
-            window::window_arg_max(&Windows { size, strides, dilations, pads }, *row_major, x()?, shape)
+            let windows = Windows { size, strides, dilations, pads, limit: context.limit };
+            window::window_arg_max(&windows, *row_major, x()?, shape)
         }
         O::Softmax { axis, log } => one(normalize::softmax(x()?, *axis, *log)),
         O::Normalize { axes, epsilon, centered, epilogue } => {

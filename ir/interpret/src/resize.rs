@@ -104,8 +104,8 @@ impl Resize {
             0 => (0.0, 1.0),
             _ => (self.region[axis], self.region[axis + rank]),
         };
-        // A low-pass filter is as wide as the inverse of the scale.
-        if scale.is_nan() || scale <= 0.0 || self.antialias && scale < 1e-6 {
+        // A low-pass filter is as wide as the inverse of the scale, which must not be far beyond the input.
+        if scale.is_nan() || scale <= 0.0 || self.antialias && scale * (input as f64) < 0.5 {
             return Err(Error::operands(format!("axis {axis} is scaled by {scale}")));
         }
         (0..output).map(|x| self.taps_at(x as f64, scale, input, output, region)).collect()

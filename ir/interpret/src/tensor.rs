@@ -242,6 +242,10 @@ impl Tensor {
     /// The tensor as the IR holds it.
     pub fn to_data(&self) -> Result<Data> {
         let dtype = self.dtype;
+        if let (Contents::F32(values), DType::F32) = (self.contents(), dtype) {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            return Ok(Data::new(dtype, &self.shape, Bytes::from(bytes))?);
+        }
         let scalars: Box<dyn Iterator<Item = Scalar>> = match self.contents() {
             Contents::F32(values) => {
                 Box::new(values.iter().map(move |value| Scalar::float(dtype, f64::from(*value))))

@@ -3,7 +3,6 @@
 use tcc_ir::dtype::DType;
 use tcc_ir::words::{Layout, ReduceKind, WindowKind};
 
-use crate::context::DEFAULT_LIMIT;
 use crate::convolve::{check_moderate, to_channels_first, to_channels_last};
 use crate::error::{Error, Result};
 use crate::indexing::{Walk, count, strides};
@@ -22,6 +21,8 @@ pub(crate) struct Windows<'a> {
     pub dilations: &'a [usize],
     /// Low, then high padding an axis.
     pub pads: &'a [i64],
+    /// How many elements all windows of a plane may have together.
+    pub limit: usize,
 }
 
 /// What one window covers.
@@ -37,9 +38,9 @@ impl Windows<'_> {
     fn covers(&self, input: &[usize], output: &[usize]) -> Result<Vec<Cover>> {
         check_moderate(&[self.size, self.strides, self.dilations], self.pads)?;
         let elements = [output, self.size].concat().iter().try_fold(1usize, |a, b| a.checked_mul(*b));
-        if elements.is_none_or(|elements| elements > DEFAULT_LIMIT) {
+        if elements.is_none_or(|elements| elements > self.limit) {
             let shape = [output, self.size].concat().iter().map(|extent| *extent as i64).collect();
-            return Err(Error::TooLarge { shape, limit: DEFAULT_LIMIT });
+            return Err(Error::TooLarge { shape, limit: self.limit });
         }
         let (own, out_steps, size_steps) = (strides(input), strides(output), strides(self.size));
         let walk = |shape: &[usize], steps: &[usize]| {

@@ -58,3 +58,27 @@ pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
     let equal = found.len() == expected.len() && found.iter().zip(expected).all(close);
     assert!(equal, "found {found:?}, expected {expected:?}");
 }
+
+/// The text of a module whose function applies one operation to its inputs.
+pub fn case_text(operator: &str, attributes: &str, operands: &[String], results: &[String]) -> String {
+    let names = |prefix: &str, count: usize| {
+        (0..count).map(|index| format!("%{prefix}{index}")).collect::<Vec<_>>().join(", ")
+    };
+    let quoted = |count: usize| (0..count).map(|index| format!("\"{index}\"")).collect::<Vec<_>>().join(", ");
+    let params: Vec<String> =
+        operands.iter().enumerate().map(|(index, ty)| format!("%x{index}: {ty}")).collect();
+    format!(
+        "module {{ \"tir.func\"() ({{ ^bb0({}): {} = \"tir.{operator}\"({}) {{{attributes}}} : ({}) -> ({})\n\
+         \"tir.return\"({}) : ({}) -> () }}) \
+         {{sym_name = \"main\", input_names = [{}], output_names = [{}]}} : () -> () }}",
+        params.join(", "),
+        names("y", results.len()),
+        names("x", operands.len()),
+        operands.join(", "),
+        results.join(", "),
+        names("y", results.len()),
+        results.join(", "),
+        quoted(operands.len()),
+        quoted(results.len()),
+    )
+}
