@@ -3,6 +3,10 @@
 //! Every method appends one operation and returns its result. Scalars and fixed-length vectors are treated alike, since the
 //! operations of `arith` and `math` are elementwise. Invalid operands are not found here: the finished module is verified.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::c_void;
+
 use melior::Context;
 use melior::dialect::llvm::r#type as llvm_type;
 use melior::ir::attribute::{
@@ -12,7 +16,8 @@ use melior::ir::attribute::{
 use melior::ir::operation::OperationBuilder;
 use melior::ir::r#type::IntegerType;
 use melior::ir::{
-    Attribute, Block, BlockLike, BlockRef, Identifier, Location, Operation, Region, RegionLike, Type, Value,
+    Attribute, AttributeLike, Block, BlockLike, BlockRef, Identifier, Location, Operation, Region,
+    RegionLike, Type, Value,
 };
 
 use crate::error::Error;
@@ -44,12 +49,16 @@ pub(crate) struct Builder<'c> {
     context: &'c Context,
     location: Location<'c>,
     block: BlockRef<'c, 'c>,
+    /// Where constants go: the block that dominates all others.
+    entry: BlockRef<'c, 'c>,
+    /// Constants by their attribute, which the context keeps once.
+    constants: RefCell<HashMap<*const c_void, Ssa<'c>>>,
 }
 
 impl<'c> Builder<'c> {
-    /// A builder at the end of `block`.
-    pub(crate) fn new(context: &'c Context, block: BlockRef<'c, 'c>, location: Location<'c>) -> Self {
-        Self { context, location, block }
+    /// A builder at the end of the entry block of a function.
+    pub(crate) fn new(context: &'c Context, entry: BlockRef<'c, 'c>, location: Location<'c>) -> Self {
+        Self { context, location, block: entry, entry, constants: RefCell::default() }
     }
 
     /// Makes `block` the current one and returns the one before it.
@@ -207,7 +216,23 @@ impl<'c> Builder<'c> {
         } else {
             DenseElementsAttribute::new(r#type, &[value]).map_err(|error| refused(&error))?.into()
         };
-        self.operation("arith.constant", &[], r#type, &[self.named("value", value)])
+        self.constant_of(r#type, value)
+    }
+
+    /// The constant of an attribute, at the head of the function and only once.
+    fn constant_of(&self, r#type: Type<'c>, value: Attribute<'c>) -> Result<Ssa<'c>, Error> {
+        let key = value.to_raw().ptr;
+        if let Some(known) = self.constants.borrow().get(&key) {
+            return Ok(*known);
+        }
+        let builder = OperationBuilder::new("arith.constant", self.location)
+            .add_results(&[r#type])
+            .add_attributes(&[self.named("value", value)]);
+        let position = self.constants.borrow().len();
+        let operation = self.entry.insert_operation(position, built(builder)?);
+        let result = Ssa::from(operation.result(0).map_err(|error| refused(&error))?);
+        self.constants.borrow_mut().insert(key, result);
+        Ok(result)
     }
 
     /// A vector of the given integers, one a lane; a scalar for a single one.
@@ -219,7 +244,7 @@ impl<'c> Builder<'c> {
         let values: Vec<Attribute> =
             values.iter().map(|value| IntegerAttribute::new(element, *value).into()).collect();
         let dense = DenseElementsAttribute::new(r#type, &values).map_err(|error| refused(&error))?;
-        self.operation("arith.constant", &[], r#type, &[self.named("value", dense)])
+        self.constant_of(r#type, dense.into())
     }
 
     // Lanes.
