@@ -252,8 +252,9 @@ fn convert(context: &mut Context<'_>, node: &Node, x: Value, to: DType) -> Lower
     let narrow = to.is_float() && to.bits() == 8;
     let saturate = !narrow || node.flag("saturate", true)?;
     let mut value = Arg::Input(0);
-    if from.is_float() && to.is_integer() && to.bits() < 8 {
-        // Numbers outside of a narrow integer type wrap around, as they do between integers.
+    if node.id.opset >= 25 && from.is_float() && to.is_integer() && to.bits() < 8 {
+        // Numbers outside of a narrow integer type wrap around as they do between integers; before version 25 the
+        // specification left them open and its reference saturated.
         value = body.push(ScalarOp::Cast(DType::I32), &[value]);
     }
     let conversion = if saturate { ScalarOp::Cast(to) } else { ScalarOp::CastAlternate(to) };
