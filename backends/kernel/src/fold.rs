@@ -56,7 +56,8 @@ pub fn wrap(dtype: DType, value: i64) -> Scalar {
     Scalar::integer(dtype, value)
 }
 
-fn canonical(scalar: Scalar) -> Scalar {
+/// The constant rounded or wrapped to its type.
+pub fn canonical(scalar: Scalar) -> Scalar {
     if scalar.dtype.is_float() {
         round(scalar.dtype, scalar.as_f64())
     } else {

@@ -25,6 +25,7 @@ mod inverse;
 mod logarithm;
 mod power;
 mod remainder;
+pub mod short_float;
 mod trigonometric;
 
 use tcc_ir::dtype::DType;

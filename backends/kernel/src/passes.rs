@@ -2,7 +2,9 @@
 //!
 //! [`finalize`] is the whole pipeline; each pass is also callable alone, for tests and dumps.
 
+pub mod dot;
 pub mod functions;
+pub mod legalize;
 pub mod registers;
 pub mod unroll;
 pub mod vectorize;
@@ -58,6 +60,8 @@ pub fn finalize(kernel: &mut Kernel, machine: &Machine) -> Result<(), Error> {
     checked(kernel, verify(kernel))?;
     simplify(kernel);
     vectorize::vectorize(kernel, machine)?;
+    legalize::legalize(kernel, machine);
+    dot::expand(kernel, machine);
     functions::expand(kernel, machine);
     unroll::unroll(kernel)?;
     registers::promote(kernel);

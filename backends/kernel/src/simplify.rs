@@ -278,7 +278,8 @@ impl Simplifier {
             return self.rebuild(&sum);
         }
         match expr {
-            Expr::Const(_) | Expr::Var(_) | Expr::Dim(_) => expr.clone(),
+            Expr::Const(scalar) => Expr::Const(crate::fold::canonical(*scalar)),
+            Expr::Var(_) | Expr::Dim(_) => expr.clone(),
             Expr::Load { buffer, index, lanes, valid } => self.load(*buffer, index, *lanes, valid.as_deref()),
             Expr::Call(op, args) => {
                 if let ScalarOp::Call(function @ (Function::Less | Function::LessEqual | Function::Equal)) =

@@ -167,7 +167,9 @@ impl<'k> Verifier<'k> {
                 if buffer.space == Space::Register {
                     return self.not_final("register array", buffer.name.clone());
                 }
-                if !is_core(buffer.dtype) && buffer.dtype != DType::F16 {
+                let stored =
+                    buffer.dtype == DType::F16 || is_core(buffer.dtype) && buffer.dtype != DType::Bool;
+                if !stored {
                     return self.not_final("element type of a buffer", buffer.name.clone());
                 }
             }

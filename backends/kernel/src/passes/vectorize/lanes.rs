@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tcc_ir::scalar::{Function, ScalarOp};
 
-use crate::ir::{BufferId, Expr, Kernel, Stmt, Var};
+use crate::ir::{Buffer, BufferId, Expr, Kernel, Space, Stmt, Var};
 use crate::simplify::Simplifier;
 use crate::simplify::sum::{Atom, Sum};
 
@@ -159,10 +159,16 @@ impl<'b> Body<'b> {
     ) -> Result<(), Stop> {
         for &piece in active {
             let lanes = i64::from(self.pieces[piece].lanes);
-            let count = self.in_piece(piece, |body| {
-                let condition = body.prepared(piece, condition);
-                body.leading(piece, &condition)
-            })?;
+            let prepared = self.in_piece(piece, |body| body.prepared(piece, condition));
+            if !self.varies(&prepared) && !matches!(prepared, Expr::Const(_)) {
+                // The same for all lanes of this piece.
+                let (mut yes, mut no) = (Vec::new(), Vec::new());
+                self.block(then, &[piece], &mut yes)?;
+                self.block(otherwise, &[piece], &mut no)?;
+                out.push(Stmt::If { condition: prepared, then: yes, otherwise: no });
+                continue;
+            }
+            let count = self.in_piece(piece, |body| body.leading(piece, &prepared))?;
             match count.as_index() {
                 Some(count) if count >= lanes => {
                     self.block(then, &[piece], out)?;
@@ -280,7 +286,10 @@ impl<'b> Body<'b> {
         let valid = valid.map(|valid| self.prepared(piece, valid));
         let group = self.kernel.type_of(&value).lanes;
         let value = self.value(piece, &value)?;
-        Ok(match self.address(piece, &index, group)? {
+        let address = self.address(piece, &index, group)?;
+        let mask = valid.clone().or(self.masks[piece].clone());
+        self.check_packed(piece, buffer, &address, mask.as_ref())?;
+        Ok(match address {
             Address::Same(index) => {
                 if self.pieces[piece].lanes > 1 && value.vector {
                     return Err(Stop::Race(buffer));
@@ -303,6 +312,32 @@ impl<'b> Body<'b> {
             return Err(Stop::Serial);
         }
         Ok(combined(first, valid.cloned()))
+    }
+
+    /// Elements that share bytes are accessed from the start of a byte, all of them.
+    fn check_packed(
+        &mut self,
+        piece: usize,
+        buffer: BufferId,
+        address: &Address,
+        valid: Option<&Expr>,
+    ) -> Result<(), Stop> {
+        let Buffer { dtype, space, .. } = self.kernel.buffer_of(buffer);
+        if !dtype.is_packed() || !matches!(space, Space::Argument(_)) || self.pieces[piece].lanes == 1 {
+            return Ok(());
+        }
+        let per_byte = 8 / dtype.bits() as i64;
+        let whole = match address {
+            Address::Same(_) => true,
+            Address::Consecutive(index) => {
+                let sum = self.simplifier.sum(index);
+                let aligned =
+                    sum.split(&Sum::constant(per_byte)).is_some_and(|(_, rest)| rest == Sum::default());
+                aligned && valid.is_none() && i64::from(self.pieces[piece].lanes) % per_byte == 0
+            }
+            Address::Each(_) => false,
+        };
+        if whole { Ok(()) } else { Err(Stop::Serial) }
     }
 
     /// How many leading lanes a prepared condition holds for.
@@ -449,7 +484,10 @@ impl<'b> Body<'b> {
             lanes,
             valid: valid.map(Box::new),
         };
-        match self.address(piece, index, group)? {
+        let address = self.address(piece, index, group)?;
+        let mask = valid.cloned().or(self.masks[piece].clone());
+        self.check_packed(piece, buffer, &address, mask.as_ref())?;
+        match address {
             Address::Same(index) => {
                 let valid = self.shared_valid(piece, valid, group)?;
                 let index = self.value(piece, &index)?.expr;
