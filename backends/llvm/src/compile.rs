@@ -32,7 +32,7 @@ impl Default for Options {
     }
 }
 
-/// A relocatable object with the kernels of one call to [`crate::compile`].
+/// A relocatable object with the kernels of one call to [`compile()`](crate::compile()).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     bytes: Vec<u8>,
@@ -57,7 +57,7 @@ impl Object {
     }
 }
 
-/// What [`crate::emit_text`] prints.
+/// What [`emit_text`] prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Text {
     /// MLIR as it is built from the kernel IR.

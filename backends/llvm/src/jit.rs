@@ -37,7 +37,7 @@ impl Jit {
         Self::load_all(std::slice::from_ref(object))
     }
 
-    /// Links several objects together, as they come out of [`crate::compile_parallel`].
+    /// Links several objects together, as they come out of [`compile_parallel`](crate::compile_parallel).
     pub fn load_all(objects: &[Object]) -> Result<Self, Error> {
         for object in objects {
             if !object.target().is_native() {
