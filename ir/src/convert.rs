@@ -8,14 +8,18 @@ use crate::dtype::DType;
 use crate::minifloat;
 use crate::scalar::Scalar;
 
-/// Appends the little-endian bytes of `value`, rounded to its type.
+/// Appends the little-endian bytes of `value`, rounded to its type; numbers beyond an 8-bit type become its largest,
+/// infinities stay infinite or become NaN.
 pub fn push_scalar(value: Scalar, bytes: &mut Vec<u8>) {
     match value.dtype {
         DType::F32 => bytes.extend((value.as_f64() as f32).to_le_bytes()),
         DType::F64 => bytes.extend(value.as_f64().to_le_bytes()),
         DType::F16 => bytes.extend(f16::from_f64(value.as_f64()).to_le_bytes()),
         DType::BF16 => bytes.extend(bf16::from_f64(value.as_f64()).to_le_bytes()),
-        dtype if dtype.is_float() => bytes.push(minifloat::encode(dtype, value.as_f64() as f32, true)),
+        dtype if dtype.is_float() => {
+            let number = value.as_f64() as f32;
+            bytes.push(minifloat::encode(dtype, number, number.is_finite()));
+        }
         dtype => bytes.extend(&value.bits.to_le_bytes()[..dtype.size()]),
     }
 }

@@ -411,3 +411,6 @@ pub fn gates(cell: CellKind) -> i64 {
         CellKind::Lstm => 4,
     }
 }
+
+#[cfg(test)]
+mod tests;

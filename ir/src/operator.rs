@@ -217,7 +217,8 @@ operators! {
     /// Scaled dot-product attention. `q` is `[batch, q_heads, q_len, d]`, `k` `[batch, kv_heads, kv_len, d]`, `v`
     /// `[batch, kv_heads, kv_len, dv]`, and `mask`, if given, is an additive float that broadcasts to
     /// `[batch, q_heads, q_len, kv_len]`. `causal` lets query i see keys up to `i + kv_len - q_len`; `window` (0: none)
-    /// limits how many it sees; `softcap` (0: none) applies `c * tanh(s / c)` to the scaled scores before the mask.
+    /// limits how many it sees, the newest ones; `softcap` (0: none) applies `c * tanh(s / c)` to the scaled scores
+    /// before the mask. A query that sees no key gives 0.
     Attention "attention" pure ["q", "k", "v", "mask*"] -> ["y"]
         { scale: Real, softcap: Real, causal: bool, window: usize };
     /// Rotary position embedding over the last axis of `x` `[..., seq, d]` with `cos` and `sin` `[seq, d/2]` or
@@ -226,7 +227,9 @@ operators! {
     /// A recurrent layer as in ONNX RNN, GRU and LSTM, `[seq, batch, input]` in: weights `w` `[dirs, gates*hidden,
     /// input]`, `r` `[dirs, gates*hidden, hidden]`, `b` `[dirs, 2*gates*hidden]`, initial states `h` (and `c` for LSTM)
     /// `[dirs, batch, hidden]`, peepholes `p` `[dirs, 3*hidden]` for LSTM, `lengths` `[batch]`. Results: all
-    /// hidden states `[seq, dirs, batch, hidden]`, the last ones, and for LSTM the last cell states.
+    /// hidden states `[seq, dirs, batch, hidden]`, the last ones, and for LSTM the last cell states. `alphas[i]` and
+    /// `betas[i]` belong to `activations[i]`; where a list ends early the ONNX defaults hold. `clip` 0 is none. Steps
+    /// beyond the length of a batch element give 0 and leave its states; a reversed direction starts at its last step.
     Recurrent "recurrent" pure ["x", "w", "r", "b", "lengths", "h", "lstm*"] -> ["y", "last*"]
         { cell: CellKind, direction: Direction, activations: Vec<String>, alphas: Vec<Real>, betas: Vec<Real>,
           clip: Real, linear_before_reset: bool, input_forget: bool };
@@ -267,17 +270,24 @@ operators! {
     GridSample "grid_sample" pure ["x", "grid"] -> ["y"]
         { kind: ResizeKind, outside: PadKind, align_corners: bool };
 
-    /// The `k` largest (or smallest) along `axis`, sorted, the lower index first among equals, with their `i64` indices.
+    /// The `k` largest (or smallest) along `axis`, sorted, the lower index first among equals, with their `i64` indices;
+    /// NaN counts as the largest number.
     TopK "top_k" pure ["x"] -> ["values", "indices"] { axis: usize, k: Dim, largest: bool };
     /// A run-time function by name, for what is not a loop nest: its attributes are JSON text and `types` the result
-    /// types in text form; result extents that it decides are symbols of its own.
+    /// types in text form; result extents that it decides are symbols of its own. `onnx.NAME` is the ONNX operator NAME:
+    /// operands are its inputs in order, those left out in the middle are listed in the attribute `absent`; attributes
+    /// that are left out have their ONNX defaults.
     Host "host" effect ["x*"] -> ["y*"] { function: String, attributes: String, types: Vec<String> };
-    /// Random numbers of a shape from a counter-based generator; `seed` 0 asks for a fresh one every run.
+    /// Random numbers of a shape: uniform on `a..b`, or normal with mean `a` and deviation `b`, computed in `f64` and
+    /// rounded. Philox4x32-10 with key `seed` and counter (block, 0, 0); `seed` 0 asks for other numbers in every run. A
+    /// block's words give two uniform numbers of 53 bits, for elements `2 block` and `2 block + 1`, or by Box and Muller
+    /// two normal ones.
     Random "random" effect [] -> ["y"]
         { kind: RandomKind, dtype: DType, shape: Vec<Dim>, a: Real, b: Real, seed: i64 };
 
     /// `saturate(round_half_even(x / scale) + zero)` as `dtype`; `scale` and `zero` have one element, or one for each
-    /// index of `axis`, or one for each block of `block` elements along `axis` (0: no blocks).
+    /// index of `axis`, or one for each block of `block` elements along `axis` (0: no blocks). The quotient is rounded to
+    /// `f32` (`f64` for `f64`) before it is rounded to an integer; `saturate` matters for 8-bit floats only.
     Quantize "quantize" pure ["x", "scale", "zero"] -> ["y"] { dtype: DType, axis: usize, block: usize, saturate: bool };
     /// `(x - zero) * scale` as `dtype`; parameters as in `quantize`.
     Dequantize "dequantize" pure ["x", "scale", "zero"] -> ["y"] { dtype: DType, axis: usize, block: usize };

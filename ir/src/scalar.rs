@@ -123,11 +123,11 @@ scalar_functions! {
     Mul "mul" 2 Number;
     /// `x / y`; integers truncate towards zero, and division by zero yields zero.
     Div "div" 2 Number;
-    /// Remainder with the sign of `y`.
+    /// Remainder with the sign of `y`; 0 for an integer division by zero.
     Mod "mod" 2 Number;
-    /// Remainder with the sign of `x`, as C's `fmod` and `%`.
+    /// Remainder with the sign of `x`, as C's `fmod` and `%`; 0 for an integer division by zero.
     Rem "rem" 2 Number;
-    /// `x^y`; integer exponents by repeated multiplication.
+    /// `x^y`; integers wrap, and a negative integer exponent gives the reciprocal truncated towards zero (0 for base 0).
     Pow "pow" 2 Number;
     /// The larger; NaN if either is NaN.
     Max "max" 2 Number;

@@ -155,6 +155,9 @@ fn casts_round_saturate_and_wrap() {
     );
     assert_eq!(cast("f8E4M3FN", &f(&[2], &[1e6, 0.3])), [448.0, 0.3125]);
     assert!(alternate("f8E4M3FN", &f(&[1], &[1e6]))[0].is_nan());
+    let infinite = f64::INFINITY;
+    assert_eq!(alternate("f8E5M2", &f(&[2], &[1e6, -infinite])), [infinite, -infinite]);
+    assert_eq!(cast("f8E5M2", &f(&[2], &[1e6, -infinite])), [57344.0, -57344.0]);
     assert_eq!(cast("f4E2M1FN", &f(&[3], &[0.2, 2.6, -9.0])), [0.0, 3.0, -6.0]);
     assert_eq!(cast("f32", &Tensor::from_integers(DType::I64, &[1], &[16777217]).unwrap()), [16777216.0]);
 }
