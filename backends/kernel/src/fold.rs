@@ -38,11 +38,21 @@ pub fn round(dtype: DType, value: f64) -> Scalar {
     let rounded = match dtype {
         DType::F64 => value,
         DType::F32 => f64::from(value as f32),
-        DType::F16 => f16::from_f64(value).to_f64(),
-        DType::BF16 => bf16::from_f64(value).to_f64(),
-        _ => f64::from(minifloat::decode(dtype, minifloat::encode(dtype, value as f32, true))),
+        DType::F16 => f16::from_f32(narrow_to_odd(value)).to_f64(),
+        DType::BF16 => bf16::from_f32(narrow_to_odd(value)).to_f64(),
+        _ => f64::from(minifloat::decode(dtype, minifloat::encode(dtype, narrow_to_odd(value), true))),
     };
     Scalar::float(dtype, rounded)
+}
+
+/// The value as f32 with an odd last bit where that is inexact, so that rounding to a shorter format rounds only once.
+fn narrow_to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) == value || value.is_nan() {
+        return near;
+    }
+    let above = f64::from(near).abs() > value.abs();
+    f32::from_bits((near.to_bits() - u32::from(above)) | 1)
 }
 
 /// An integer wrapped to its type.
@@ -94,7 +104,7 @@ fn cast(value: Scalar, to: DType, alternate: bool) -> Scalar {
     match (from.class(), to.class()) {
         (Class::Float, Class::Float) => {
             if alternate && to.bits() <= 8 {
-                let code = minifloat::encode(to, value.as_f64() as f32, false);
+                let code = minifloat::encode(to, narrow_to_odd(value.as_f64()), false);
                 Scalar::float(to, f64::from(minifloat::decode(to, code)))
             } else {
                 round(to, value.as_f64())

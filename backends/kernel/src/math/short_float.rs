@@ -213,7 +213,10 @@ impl Code<'_> {
         let magnitude = self.name(magnitude);
         let exact = self.eq(self.bitand(magnitude.clone(), self.int(0x7f_ffff)), self.int(0));
         let up = self.select(exact, self.int(0), self.int(1));
-        let code = self.add(self.shr(magnitude, self.mantissa()), up);
+        let code = self.add(self.shr(magnitude.clone(), self.mantissa()), up);
+        // The smallest scale is 2^-127.
+        let lowest = self.lt(magnitude, self.int(0x40_0001));
+        let code = self.select(lowest, self.int(0), code);
         let code = self.name(code);
         let limit = if saturate { 0xfe } else { 0xff };
         let code = self.select(self.lt(self.int(0xfe), code.clone()), self.int(limit), code);
@@ -227,3 +230,6 @@ pub fn constant_code(value: Scalar) -> Scalar {
     let storage = if value.dtype.bits() == 16 { DType::U16 } else { DType::U8 };
     Scalar::integer(storage, crate::fold::to_bits(value) as i64)
 }
+
+#[cfg(test)]
+mod tests;

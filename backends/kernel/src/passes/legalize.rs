@@ -2,7 +2,7 @@
 //!
 //! - Floats shorter than f32 are stored as their codes and computed with in f32; a result is rounded to its type where it
 //!   is used further, and encoded once where it is stored. f16 stays in memory where the machine converts it.
-//! - Packed integers are computed with in 8 bits; in the kernel's own memory each has a byte. A scalar store to an argument
+//! - Packed integers are computed with in 8 bits; in register and stack arrays each has a byte. A scalar store elsewhere
 //!   reads and writes its byte, so that tasks must not share one; vector accesses start at a byte
 //!   ([`crate::passes::vectorize`]).
 //! - Truth values are stored as bytes 0 and 1.
@@ -68,9 +68,10 @@ fn stored(dtype: DType, machine: &Machine) -> DType {
     }
 }
 
-/// True where elements share bytes; the kernel's own memory gives each a byte.
+/// True where elements share bytes; small arrays of the kernel give each a byte. Scratch memory keeps its size, which callers
+/// may know from before the passes.
 fn is_packed(buffer: &Buffer) -> bool {
-    buffer.dtype.is_packed() && matches!(buffer.space, Space::Argument(_))
+    buffer.dtype.is_packed() && !matches!(buffer.space, Space::Stack | Space::Register)
 }
 
 fn is_short(dtype: DType) -> bool {

@@ -125,3 +125,72 @@ fn a_sum_across_lanes_is_refused() {
     ];
     assert!(matches!(finalize(&mut kernel, &WIDE), Err(Error::Verify { .. })));
 }
+
+#[test]
+fn packed_lanes_come_in_whole_bytes() {
+    let mut kernel = Kernel::new("unpack");
+    kernel.dims.push("n".into());
+    let n = Expr::Dim(0);
+    let x = kernel.argument("x", DType::I4, n.clone().times(c(32)), Access::Read);
+    let y = kernel.argument("y", DType::I8, n.clone().times(c(32)), Access::Write);
+    let (i, v) = (kernel.counter("i"), kernel.counter("v"));
+    let at = Expr::from(i).times(c(32)).plus(v.into());
+    let value = Expr::load(x, at.clone()).cast(DType::I4, DType::I8);
+    let lanes = nest(v, c(32), LoopKind::Vector, vec![store(y, at, value)]);
+    kernel.body = vec![nest(i, n, LoopKind::Parallel, vec![lanes])];
+    finalize(&mut kernel, &WIDE).unwrap();
+    insta::assert_snapshot!(kernel);
+}
+
+/// `y[v] += sum over j < 4 of a[j] * b[4 v + j]`, the row of a product that byte dot products are made for.
+fn byte_products(a: DType, b: DType) -> Kernel {
+    let mut kernel = Kernel::new("bytes");
+    let left = kernel.argument("a", a, c(4), Access::Read);
+    let right = kernel.argument("b", b, c(64), Access::Read);
+    let y = kernel.argument("y", DType::I32, c(16), Access::ReadWrite);
+    let v = kernel.counter("v");
+    let bytes = |buffer, index| Expr::Load { buffer, index: Box::new(index), lanes: 4, valid: None };
+    let value = Expr::Dot {
+        acc: Box::new(Expr::load(y, v.into())),
+        a: Box::new(bytes(left, c(0))),
+        b: Box::new(bytes(right, Expr::from(v).times(c(4)))),
+    };
+    kernel.body = vec![nest(v, c(16), LoopKind::Vector, vec![store(y, v.into(), value)])];
+    kernel
+}
+
+#[test]
+fn bytes_of_one_sign_use_the_mixed_product() {
+    let mut kernel = byte_products(DType::I8, DType::I8);
+    let dot = crate::machine::DotForms { unsigned_signed: true, ..Default::default() };
+    finalize(&mut kernel, &Machine { dot, ..WIDE }).unwrap();
+    insta::assert_snapshot!(kernel);
+}
+
+#[test]
+fn dot_products_are_exact_in_every_form() {
+    let forms = |unsigned_signed, signed_signed, unsigned_unsigned| crate::machine::DotForms {
+        unsigned_signed,
+        signed_signed,
+        unsigned_unsigned,
+    };
+    for (a, b) in
+        [(DType::U8, DType::I8), (DType::I8, DType::U8), (DType::I8, DType::I8), (DType::U8, DType::U8)]
+    {
+        let kernel = byte_products(a, b);
+        let run = |kernel: &Kernel| {
+            let mut left = [0x80u8, 0xff, 0x7f, 0x35];
+            let mut right: [u8; 64] = std::array::from_fn(|index| (index * 77 + 128) as u8);
+            let mut sums: Vec<u8> = (0..16i32).flat_map(|lane| (i32::MAX - lane).to_le_bytes()).collect();
+            crate::evaluate::evaluate(kernel, &mut [&mut left, &mut right, &mut sums], &[], 0, 1).unwrap();
+            sums
+        };
+        for dot in [forms(false, false, false), forms(true, false, false), forms(false, true, true)] {
+            for vector_bits in [128, 512] {
+                let mut done = kernel.clone();
+                finalize(&mut done, &Machine { dot, vector_bits, ..WIDE }).unwrap();
+                assert_eq!(run(&kernel), run(&done), "{a} {b} {dot:?} {vector_bits}\n{done}");
+            }
+        }
+    }
+}

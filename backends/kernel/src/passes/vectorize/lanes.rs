@@ -323,7 +323,10 @@ impl<'b> Body<'b> {
         valid: Option<&Expr>,
     ) -> Result<(), Stop> {
         let Buffer { dtype, space, .. } = self.kernel.buffer_of(buffer);
-        if !dtype.is_packed() || !matches!(space, Space::Argument(_)) || self.pieces[piece].lanes == 1 {
+        if !dtype.is_packed()
+            || matches!(space, Space::Stack | Space::Register)
+            || self.pieces[piece].lanes == 1
+        {
             return Ok(());
         }
         let per_byte = 8 / dtype.bits() as i64;
