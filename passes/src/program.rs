@@ -17,7 +17,7 @@ use tcc_kernel::lower::{LowerError, Tuning};
 use tcc_runtime::manifest::{Manifest, Storage};
 use tcc_runtime::memory::plan::{Request, plan};
 
-pub use dims::Symbols;
+pub use dims::{Symbols, element_type};
 
 /// A compiled program before code generation.
 #[derive(Clone, Debug)]

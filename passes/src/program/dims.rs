@@ -113,7 +113,8 @@ impl Symbols {
     pub fn expression(&self, dim: &Dim) -> Result<DimExpr, ProgramError> {
         let mut sum: Option<DimExpr> = None;
         for (coefficient, atoms) in dim.monomials() {
-            let mut product: Option<DimExpr> = (coefficient != 1 || atoms.is_empty()).then_some(DimExpr::Const(coefficient));
+            let mut product: Option<DimExpr> =
+                (coefficient != 1 || atoms.is_empty()).then_some(DimExpr::Const(coefficient));
             for (atom, power) in atoms {
                 let value = self.atom(&atom)?;
                 for _ in 0..power {

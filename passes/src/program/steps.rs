@@ -7,12 +7,12 @@ use tcc_ir::dim::Dim;
 use tcc_ir::module::{Function, Operation, Region, Value};
 use tcc_ir::operator::Operator;
 use tcc_ir::types::TensorType;
-use tcc_kernel::ir::Space;
 use tcc_kernel::lower::{Argument, Launch, Lowered, lower};
+use tcc_kernel::scratch::ScratchLayout;
 use tcc_runtime::DimExpr;
 use tcc_runtime::manifest::{
-    Branch, Carried, Constraint, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Relation, Scan, Step, Storage,
-    TensorId, Transfer,
+    Branch, Carried, Constraint, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Relation, Scan,
+    Step, Storage, TensorId, Transfer,
 };
 
 use super::dims::Symbols;
@@ -20,9 +20,6 @@ use super::kernels::Kernels;
 use super::tensors::{Tensors, tensor_of};
 use super::uses::Uses;
 use super::{Program, ProgramError, ProgramOptions};
-
-/// Alignment of each scratch buffer; backends carve them in declaration order.
-const SCRATCH_ALIGNMENT: i64 = 64;
 
 /// Scalar operations below which another thread costs more than it brings.
 const GRAIN_WORK: i64 = 1 << 15;
@@ -70,7 +67,9 @@ impl<'a> ProgramBuilder<'a> {
 
     /// Declares the function's inputs.
     pub fn declare_inputs(&mut self) -> Result<(), ProgramError> {
-        for (index, (value, name)) in self.function.body.params.iter().zip(&self.function.input_names).enumerate() {
+        for (index, (value, name)) in
+            self.function.body.params.iter().zip(&self.function.input_names).enumerate()
+        {
             let ty = tensor_of(self.function.type_of(*value), name)?;
             let tensor = self.tensors.add(&self.symbols, name, ty, Storage::Input(index as u32))?;
             self.inputs.push(Port { name: name.clone(), tensor });
@@ -82,7 +81,9 @@ impl<'a> ProgramBuilder<'a> {
     /// Declares the function's outputs, once all their tensors exist.
     pub fn declare_outputs(&mut self) {
         let mut written: Vec<TensorId> = Vec::new();
-        for (index, (value, name)) in self.function.body.results.iter().zip(&self.function.output_names).enumerate() {
+        for (index, (value, name)) in
+            self.function.body.results.iter().zip(&self.function.output_names).enumerate()
+        {
             let Some(tensor) = self.of_value.get(value).copied() else { continue };
             // What kernels write straight away goes to the caller's memory; views and shared values are copied at the end.
             let info = &mut self.tensors.infos[tensor as usize];
@@ -121,10 +122,13 @@ impl<'a> ProgramBuilder<'a> {
             let mut known = true;
             for dim in [a, b] {
                 dim.visit_symbols(&mut |symbol| {
-                    known &= self.symbols.number(symbol).is_some_and(|number| self.symbols.from_input(number));
+                    known &=
+                        self.symbols.number(symbol).is_some_and(|number| self.symbols.from_input(number));
                 });
             }
-            if let (true, Ok(left), Ok(right)) = (known, self.symbols.expression(a), self.symbols.expression(b)) {
+            if let (true, Ok(left), Ok(right)) =
+                (known, self.symbols.expression(a), self.symbols.expression(b))
+            {
                 let reason = format!("the model needs {a} = {b}");
                 constraints.push(Constraint { left, relation: Relation::Equal, right, reason });
             }
@@ -191,21 +195,20 @@ impl<'a> ProgramBuilder<'a> {
                 Ok(())
             }
             Operator::Host { function, attributes, .. } => {
-                let parsed = serde_json::from_str(attributes)
-                    .map_err(|error| self.unsupported(operation, format!("attributes of {function}: {error}")))?;
+                let parsed = serde_json::from_str(attributes).map_err(|error| {
+                    self.unsupported(operation, format!("attributes of {function}: {error}"))
+                })?;
                 self.host(operation, function, parsed, steps)
             }
             Operator::TopK { axis, k, largest } => {
                 let _ = k;
-                let attributes = attributes([("axis", (*axis as i64).into()), ("largest", i64::from(*largest).into())]);
+                let attributes =
+                    attributes([("axis", (*axis as i64).into()), ("largest", i64::from(*largest).into())]);
                 self.host(operation, "top_k", attributes, steps)
             }
             Operator::Random { kind, a, b, seed, .. } => {
-                let attributes = attributes([
-                    ("a", a.get().into()),
-                    ("b", b.get().into()),
-                    ("seed", (*seed).into()),
-                ]);
+                let attributes =
+                    attributes([("a", a.get().into()), ("b", b.get().into()), ("seed", (*seed).into())]);
                 let function = match kind {
                     tcc_ir::words::RandomKind::Uniform => "random_uniform",
                     tcc_ir::words::RandomKind::Normal => "random_normal",
@@ -245,7 +248,12 @@ impl<'a> ProgramBuilder<'a> {
         for result in &operation.results {
             let ty = self.ty(*result, operation.location.text())?;
             dims.extend(ty.shape.iter());
-            tensors.push(self.tensors.add_result(&self.symbols, operation.location.text(), ty, self.next_step)?);
+            tensors.push(self.tensors.add_result(
+                &self.symbols,
+                operation.location.text(),
+                ty,
+                self.next_step,
+            )?);
         }
         let mut binds = self.symbols.step_symbols(dims);
         binds.retain(|number| !std::mem::replace(&mut self.bound[*number as usize], true));
@@ -262,11 +270,18 @@ impl<'a> ProgramBuilder<'a> {
         attributes: serde_json::Map<String, serde_json::Value>,
         steps: &mut Vec<Step>,
     ) -> Result<(), ProgramError> {
-        let inputs = operation.operands.iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
+        let inputs =
+            operation.operands.iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
         let (outputs, binds) = self.results(operation)?;
         self.take_step(&[&inputs[..], &outputs].concat());
         let inputs = inputs.into_iter().map(Some).collect();
-        steps.push(Step::Host(HostStep { function: function.to_string(), attributes, inputs, outputs, binds }));
+        steps.push(Step::Host(HostStep {
+            function: function.to_string(),
+            attributes,
+            inputs,
+            outputs,
+            binds,
+        }));
         Ok(())
     }
 
@@ -276,7 +291,8 @@ impl<'a> ProgramBuilder<'a> {
             values.iter().map(|value| builder.ty(*value, location).cloned()).collect()
         };
         let (operands, results) = (types(self, &operation.operands)?, types(self, &operation.results)?);
-        let constant: Vec<bool> = operation.operands.iter().map(|value| self.constants.contains_key(value)).collect();
+        let constant: Vec<bool> =
+            operation.operands.iter().map(|value| self.constants.contains_key(value)).collect();
         let name = operation.operator.name();
         let lowered = lower(&operation.operator, &operands, &results, &constant, name, &self.options.tuning)
             .map_err(|source| ProgramError::Lower { location: location.to_string(), source })?;
@@ -337,18 +353,16 @@ impl<'a> ProgramBuilder<'a> {
         let kernel = &launch.kernel;
         let not_an_extent = || self.unsupported(operation, "a kernel extent is not a dimension expression");
         let tasks = self.symbols.extent(&kernel.tasks(), &kernel.dims).ok_or_else(not_an_extent)?;
-        let mut scratch = DimExpr::Const(0);
-        for buffer in kernel.buffers.iter().filter(|buffer| buffer.space == Space::Scratch) {
-            let count = self.symbols.extent(&buffer.count, &kernel.dims).ok_or_else(not_an_extent)?;
-            let bytes = count.mul(buffer.dtype.size() as i64);
-            let aligned = bytes.ceil_div(SCRATCH_ALIGNMENT).mul(SCRATCH_ALIGNMENT);
-            scratch = if scratch == DimExpr::Const(0) { aligned } else { scratch.add(aligned) };
-        }
+        let scratch =
+            self.symbols.extent(&ScratchLayout::of(kernel).total, &kernel.dims).ok_or_else(not_an_extent)?;
         let dims = kernel
             .dims
             .iter()
             .map(|name| {
-                self.symbols.by_name(name).map(DimExpr::Symbol).ok_or_else(|| ProgramError::Unbound(name.clone()))
+                self.symbols
+                    .by_name(name)
+                    .map(DimExpr::Symbol)
+                    .ok_or_else(|| ProgramError::Unbound(name.clone()))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let grain = match (work, tasks.as_const()) {
@@ -367,7 +381,9 @@ impl<'a> ProgramBuilder<'a> {
     /// An operand whose memory the result may take: it dies here, has the same size, and the kernel reads each element
     /// before it writes it.
     fn reusable(&mut self, operation: &Operation, lowered: &Lowered) -> Result<Option<Value>, ProgramError> {
-        let (true, [result]) = (lowered.launches.iter().all(|launch| launch.in_place), &operation.results[..]) else {
+        let (true, [result]) =
+            (lowered.launches.iter().all(|launch| launch.in_place), &operation.results[..])
+        else {
             return Ok(None);
         };
         if lowered.launches.len() != 1 {
@@ -428,7 +444,12 @@ impl<'a> ProgramBuilder<'a> {
         Ok(())
     }
 
-    fn iteration(&mut self, operation: &Operation, scans: usize, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
+    fn iteration(
+        &mut self,
+        operation: &Operation,
+        scans: usize,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), ProgramError> {
         let region = &operation.regions[0];
         let unlimited = self
             .constants
@@ -439,7 +460,8 @@ impl<'a> ProgramBuilder<'a> {
         let condition = self.tensor(operation.operands[1])?;
         let initial =
             operation.operands[2..].iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
-        let used: Vec<TensorId> = trip_count.into_iter().chain([condition]).chain(initial.iter().copied()).collect();
+        let used: Vec<TensorId> =
+            trip_count.into_iter().chain([condition]).chain(initial.iter().copied()).collect();
         let start = self.take_step(&used);
         // Parameters of the body: the iteration, the condition, the carried values.
         let (mut states, mut dims) = (Vec::new(), Vec::new());
@@ -465,7 +487,11 @@ impl<'a> ProgramBuilder<'a> {
         let carried_count = initial.len();
         let mut carried = vec![Carried { initial: condition, state: states[1], next: next[0] }];
         for index in 0..carried_count {
-            carried.push(Carried { initial: initial[index], state: states[index + 2], next: next[index + 1] });
+            carried.push(Carried {
+                initial: initial[index],
+                state: states[index + 2],
+                next: next[index + 1],
+            });
         }
         let mut iterations = None;
         let mut collected = Vec::new();
@@ -480,7 +506,8 @@ impl<'a> ProgramBuilder<'a> {
                 self.of_value.insert(*result, states[index + 2]);
                 continue;
             }
-            let lead = ty.shape.first().and_then(Dim::as_symbol).and_then(|symbol| self.symbols.number(symbol));
+            let lead =
+                ty.shape.first().and_then(Dim::as_symbol).and_then(|symbol| self.symbols.number(symbol));
             if let Some(number) = lead
                 && !std::mem::replace(&mut self.bound[number as usize], true)
             {
@@ -517,7 +544,8 @@ fn attributes<const N: usize>(
 /// A rough count of scalar operations, to decide how finely work is handed out.
 fn work(operator: &Operator, operands: &[TensorType], results: &[TensorType]) -> Option<i64> {
     let count = |ty: &TensorType| ty.count().as_const();
-    let elements = operands.iter().chain(results).map(count).try_fold(0i64, |sum, count| Some(sum + count?))?;
+    let elements =
+        operands.iter().chain(results).map(count).try_fold(0i64, |sum, count| Some(sum + count?))?;
     let result = count(results.first()?)?;
     let factor = match operator {
         Operator::Contract { .. } | Operator::Convolve { .. } | Operator::ConvolveTranspose { .. } => {

@@ -36,7 +36,8 @@ impl Tensors {
             location: name.to_string(),
             reason: format!("the runtime has no tensors of {}", ty.dtype()),
         })?;
-        let shape = ty.shape.iter().map(|dim| symbols.expression(dim)).collect::<Result<Vec<DimExpr>, _>>()?;
+        let shape =
+            ty.shape.iter().map(|dim| symbols.expression(dim)).collect::<Result<Vec<DimExpr>, _>>()?;
         self.infos.push(TensorInfo { name: name.to_string(), dtype, shape, storage });
         Ok(self.infos.len() as TensorId - 1)
     }
@@ -59,7 +60,12 @@ impl Tensors {
     }
 
     /// Adds a constant, or returns the tensor of equal contents.
-    pub fn add_weight(&mut self, symbols: &Symbols, name: &str, data: &Data) -> Result<TensorId, ProgramError> {
+    pub fn add_weight(
+        &mut self,
+        symbols: &Symbols,
+        name: &str,
+        data: &Data,
+    ) -> Result<TensorId, ProgramError> {
         if let Some(known) = self.by_digest.get(data.digest()) {
             return Ok(*known);
         }

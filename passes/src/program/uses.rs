@@ -17,8 +17,11 @@ impl Uses {
     /// Uses in a function; outputs are used forever.
     pub fn of(function: &Function) -> Uses {
         let count = value_count(function);
-        let mut uses =
-            Uses { root: (0..count as u32).map(Value).collect(), last: vec![0; count], region: vec![0; count] };
+        let mut uses = Uses {
+            root: (0..count as u32).map(Value).collect(),
+            last: vec![0; count],
+            region: vec![0; count],
+        };
         let (mut position, mut regions) = (0, 0);
         uses.walk(&function.body, &mut position, &mut regions);
         for value in &function.body.results {

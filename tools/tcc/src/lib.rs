@@ -1,1 +1,35 @@
-//! The tcc library facade and the command line.
+//! tcc as a library: read a model, compile it for a target, run it.
+//!
+//! ```no_run
+//! use tcc::{CompileOptions, Model, Target, compile};
+//!
+//! let model = Model::open("model.onnx".as_ref())?;
+//! let compiled = compile(&model, &CompileOptions::new(Target::named("cpu")?))?;
+//! compiled.write_bundle("model.tcc".as_ref())?;
+//! let mut session = tcc::runtime::Session::new(&compiled.executable()?, 1)?;
+//! # Ok::<(), tcc::Error>(())
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`model`] | model files and their import |
+//! | [`target`] | target names and what they stand for |
+//! | [`compile`](mod@compile) | the way from a module to code |
+//! | [`inputs`] | input values from files and at random |
+//! | [`verify`] | compiled results against the reference interpreter |
+//! | [`npz`] | NumPy files |
+
+pub mod compile;
+pub mod error;
+pub mod inputs;
+pub mod model;
+pub mod npz;
+pub mod target;
+pub mod verify;
+
+pub use compile::{CompileOptions, Compiled, compile};
+pub use error::Error;
+pub use model::Model;
+pub use target::Target;
+pub use tcc_ir as ir;
+pub use tcc_runtime as runtime;

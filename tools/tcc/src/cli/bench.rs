@@ -1,0 +1,122 @@
+//! `tcc bench`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use serde::Serialize;
+use tcc::Error;
+use tcc::inputs::ordered;
+use tcc::runtime::{Session, TensorMut};
+
+use super::common::{CompileArguments, InputArguments, load};
+use super::{Failure, Outcome};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The model or artifact.
+    model: PathBuf,
+    /// Measured runs, after a tenth as many to warm up.
+    #[arg(long, default_value_t = 50)]
+    runs: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    inputs: InputArguments,
+    #[command(flatten)]
+    compile: CompileArguments,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    target: String,
+    threads: usize,
+    runs: usize,
+    median_ms: f64,
+    p10_ms: f64,
+    p90_ms: f64,
+    compile_ms: Option<f64>,
+    load_ms: f64,
+    arena_bytes: u64,
+    weights_bytes: u64,
+    peak_rss_bytes: u64,
+    kernels: usize,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    if arguments.runs == 0 {
+        return Err(Failure::Usage("--runs: at least 1".into()));
+    }
+    let loaded = load(&arguments.model, &arguments.compile)?;
+    let mut inputs = arguments.inputs.clone();
+    inputs.random = inputs.random.or(Some(0));
+    let values = inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
+    let inputs = ordered(&loaded.manifest, &values)?;
+    let threads = arguments.compile.run_threads();
+    let mut session = Session::new(&loaded.executable, threads).map_err(Error::from)?;
+    let mut results = session.run(&inputs).map_err(Error::from)?;
+    let mut texts = vec![Vec::new(); results.len()];
+    let mut outputs: Vec<TensorMut> = results
+        .iter_mut()
+        .zip(&mut texts)
+        .map(|(tensor, texts)| match tensor.strings() {
+            Some(_) => TensorMut::from_strings(texts),
+            None => TensorMut::new(tensor.dtype(), tensor.bytes_mut()),
+        })
+        .collect();
+    let mut times = Vec::with_capacity(arguments.runs);
+    for run in 0..arguments.runs + arguments.runs / 10 + 1 {
+        let start = Instant::now();
+        session.run_into(&inputs, &mut outputs).map_err(Error::from)?;
+        if run > arguments.runs / 10 {
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let quantile = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+    let report = Report {
+        model: loaded.manifest.name.clone(),
+        target: arguments.compile.target.clone(),
+        threads,
+        runs: times.len(),
+        median_ms: quantile(0.5),
+        p10_ms: quantile(0.1),
+        p90_ms: quantile(0.9),
+        compile_ms: loaded.compile_ms,
+        load_ms: loaded.load_ms,
+        arena_bytes: session.memory_use().arena,
+        weights_bytes: loaded.manifest.weights.iter().map(|blob| blob.bytes).sum(),
+        peak_rss_bytes: peak_resident_bytes(),
+        kernels: loaded.manifest.kernels.len(),
+    };
+    if arguments.json {
+        match serde_json::to_string(&report) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return Err(Failure::Tcc(Error::Codegen(error.to_string()))),
+        }
+    } else {
+        println!(
+            "{}: median {:.3} ms, p10 {:.3}, p90 {:.3} over {} runs on {} threads; arena {:.1} KiB, weights {:.1} KiB",
+            report.model,
+            report.median_ms,
+            report.p10_ms,
+            report.p90_ms,
+            report.runs,
+            report.threads,
+            report.arena_bytes as f64 / 1024.0,
+            report.weights_bytes as f64 / 1024.0
+        );
+    }
+    Ok(())
+}
+
+/// Peak resident memory of this process; 0 where the system does not tell.
+fn peak_resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}

@@ -1,0 +1,153 @@
+//! Arguments that several commands share, and what they stand for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use tcc::inputs::{self, Inputs};
+use tcc::ir::dim::Range;
+use tcc::model::Dims;
+use tcc::runtime::manifest::Manifest;
+use tcc::runtime::program::Executable;
+use tcc::runtime::{Bundle, LoadOptions};
+use tcc::{CompileOptions, Compiled, Error, Model, Target, compile};
+
+use super::Failure;
+
+/// How a model is compiled.
+#[derive(Args, Clone)]
+pub struct CompileArguments {
+    /// Target: cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, cpu:riscv64, cpu:wasm32, cranelift.
+    #[arg(long, default_value = "cpu")]
+    pub target: String,
+    /// A symbolic dimension: NAME=N fixes it, NAME=LO..HI bounds it.
+    #[arg(long = "dim", value_name = "NAME=N|NAME=LO..HI")]
+    pub dims: Vec<String>,
+    /// Threads, for code generation and for the run.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// 0: no rewrites; 1 to 3: all rewrites, more effort in code generation.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub opt_level: u8,
+}
+
+/// Input values.
+#[derive(Args, Clone)]
+pub struct InputArguments {
+    /// One input from a file.
+    #[arg(long = "input", value_name = "NAME=FILE.npy")]
+    pub input: Vec<String>,
+    /// Inputs from an archive, by name.
+    #[arg(long, value_name = "FILE.npz")]
+    pub inputs: Option<PathBuf>,
+    /// Random values for inputs that no file gives.
+    #[arg(long, value_name = "SEED")]
+    pub random: Option<u64>,
+}
+
+impl CompileArguments {
+    /// Ranges by name.
+    pub fn dims(&self) -> Result<Dims, Failure> {
+        let mut dims = Dims::new();
+        for text in &self.dims {
+            let bad =
+                || Failure::Usage(format!("--dim {text}: expected NAME=N or NAME=LO..HI with 0 <= LO <= HI"));
+            let (name, value) = text.split_once('=').ok_or_else(bad)?;
+            let number =
+                |text: &str| text.trim().parse::<i64>().ok().filter(|value| *value >= 0).ok_or_else(bad);
+            let (low, high) = match value.split_once("..") {
+                Some((low, high)) => (number(low)?, number(high.trim_start_matches('='))?),
+                None => (number(value)?, number(value)?),
+            };
+            if low > high {
+                return Err(bad());
+            }
+            dims.insert(name.to_string(), Range { low, high });
+        }
+        Ok(dims)
+    }
+
+    /// Options of the compiler.
+    pub fn options(&self) -> Result<CompileOptions, Failure> {
+        let mut options = CompileOptions::new(Target::named(&self.target)?);
+        options.dims = self.dims()?;
+        options.level = self.opt_level;
+        if let Some(threads) = self.threads {
+            if threads == 0 {
+                return Err(Failure::Usage("--threads: at least 1".into()));
+            }
+            options.threads = threads;
+        }
+        Ok(options)
+    }
+
+    /// Threads of a run.
+    pub fn run_threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get()))
+    }
+
+    /// Compiles a model with a spinner on a terminal.
+    pub fn compile(&self, path: &Path) -> Result<Compiled, Failure> {
+        let options = self.options()?;
+        let model = Model::open(path)?;
+        let spinner = ProgressBar::new_spinner().with_message(format!("compiling {}", path.display()));
+        spinner.enable_steady_tick(Duration::from_millis(100));
+        let compiled = compile(&model, &options);
+        spinner.finish_and_clear();
+        Ok(compiled?)
+    }
+}
+
+/// A program ready to run, and how long it took to get there.
+pub struct Loaded {
+    /// The program.
+    pub executable: Arc<Executable>,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Milliseconds of compilation; none for an artifact.
+    pub compile_ms: Option<f64>,
+    /// Milliseconds of loading.
+    pub load_ms: f64,
+}
+
+/// Loads an artifact, or compiles a model and loads the result.
+pub fn load(path: &Path, arguments: &CompileArguments) -> Result<Loaded, Failure> {
+    let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+    if path.extension().is_some_and(|extension| extension == "tcc") {
+        let start = Instant::now();
+        let bundle = Bundle::open(path).map_err(Error::from)?;
+        let manifest = bundle.manifest().clone();
+        let executable = Arc::new(bundle.load(&LoadOptions::default()).map_err(Error::from)?);
+        return Ok(Loaded { executable, manifest, compile_ms: None, load_ms: milliseconds(start) });
+    }
+    let options = arguments.options()?;
+    if !options.target.is_native() {
+        return Err(Failure::Usage(format!("code for {} does not run on this machine", options.target.name)));
+    }
+    let start = Instant::now();
+    let compiled = arguments.compile(path)?;
+    let compile_ms = Some(milliseconds(start));
+    let start = Instant::now();
+    let executable = compiled.executable()?;
+    Ok(Loaded { executable, manifest: compiled.manifest, compile_ms, load_ms: milliseconds(start) })
+}
+
+impl InputArguments {
+    /// The values for a program.
+    pub fn values(&self, manifest: &Manifest, dims: &Dims) -> Result<Inputs, Failure> {
+        let mut values = match self.random {
+            Some(seed) => inputs::random(manifest, dims, seed)?,
+            None => Inputs::new(),
+        };
+        if let Some(path) = &self.inputs {
+            values.extend(inputs::read_archive(path)?);
+        }
+        for text in &self.input {
+            let (name, data) = inputs::read_array(text)?;
+            values.insert(name, data);
+        }
+        Ok(values)
+    }
+}

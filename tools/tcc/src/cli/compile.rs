@@ -1,0 +1,129 @@
+//! `tcc compile`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use tcc::ir::print;
+use tcc::{Compiled, Error};
+
+use super::common::CompileArguments;
+use super::{Failure, Outcome};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The model: an .onnx or .tir file.
+    model: PathBuf,
+    /// Where to write; the model's name with the extension of the kind by default.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// What to write.
+    #[arg(long, value_enum, default_value_t = Kind::Bundle)]
+    emit: Kind,
+    #[command(flatten)]
+    compile: CompileArguments,
+}
+
+/// Kinds of output.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// One file that the runtime loads.
+    Bundle,
+    /// Relocatable object files.
+    Obj,
+    /// The optimized tensor IR.
+    Tir,
+    /// The kernel IR.
+    Kernels,
+    /// MLIR of the kernels.
+    Mlir,
+    /// LLVM IR of the kernels.
+    Llvm,
+    /// Assembly of the kernels.
+    Asm,
+}
+
+impl Kind {
+    fn extension(self) -> &'static str {
+        match self {
+            Kind::Bundle => "tcc",
+            Kind::Obj => "o",
+            Kind::Tir => "tir",
+            Kind::Kernels => "kernels",
+            Kind::Mlir => "mlir",
+            Kind::Llvm => "ll",
+            Kind::Asm => "s",
+        }
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let compiled = arguments.compile.compile(&arguments.model)?;
+    let output = match &arguments.output {
+        Some(path) => path.clone(),
+        None => PathBuf::from(format!("{}.{}", compiled.manifest.name, arguments.emit.extension())),
+    };
+    match arguments.emit {
+        Kind::Bundle => compiled.write_bundle(&output)?,
+        Kind::Tir => write(&output, print::module(&compiled.module).as_bytes())?,
+        Kind::Kernels => {
+            let text: String = compiled.kernels.iter().map(|kernel| format!("{kernel}\n")).collect();
+            write(&output, text.as_bytes())?;
+        }
+        Kind::Obj => match &compiled.objects[..] {
+            [object] => write(&output, object)?,
+            objects => {
+                for (index, object) in objects.iter().enumerate() {
+                    write(&output.with_extension(format!("{index}.o")), object)?;
+                }
+            }
+        },
+        Kind::Mlir | Kind::Llvm | Kind::Asm => {
+            write(&output, text(arguments, &compiled)?.as_bytes())?;
+        }
+    }
+    report(&compiled);
+    Ok(())
+}
+
+#[cfg(feature = "llvm")]
+fn text(arguments: &Arguments, compiled: &Compiled) -> Result<String, Failure> {
+    let kind = match arguments.emit {
+        Kind::Mlir => tcc::compile::Text::Mlir,
+        Kind::Llvm => tcc::compile::Text::LlvmIr,
+        _ => tcc::compile::Text::Assembly,
+    };
+    Ok(compiled.text(kind, &arguments.compile.options()?)?)
+}
+
+#[cfg(not(feature = "llvm"))]
+fn text(arguments: &Arguments, compiled: &Compiled) -> Result<String, Failure> {
+    let _ = compiled;
+    Err(Failure::Usage(format!("--emit {}: this build has no LLVM", arguments.emit.extension())))
+}
+
+/// Writes a file all at once.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let fail = |source| Error::Io { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    file.write_all(bytes).map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(())
+}
+
+/// What a user wants to know of the result: on the error stream, so that pipes stay clean.
+fn report(compiled: &Compiled) {
+    let manifest = &compiled.manifest;
+    let weights: usize = compiled.weights.iter().map(|weight| weight.len()).sum();
+    let arena = manifest.arena_bytes.map_or("planned when shapes are known".to_string(), |bytes| {
+        format!("{:.1} KiB", bytes as f64 / 1024.0)
+    });
+    eprintln!(
+        "{}: {} kernels in {} steps, weights {:.1} KiB, arena peak {arena}",
+        manifest.name,
+        manifest.kernels.len(),
+        manifest.steps.len(),
+        weights as f64 / 1024.0
+    );
+}

@@ -1,0 +1,66 @@
+//! `tcc run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tcc::inputs::{ordered, to_data};
+use tcc::ir::convert::element;
+use tcc::ir::data::Data;
+use tcc::runtime::Session;
+use tcc::{Error, npz};
+
+use super::Outcome;
+use super::common::{CompileArguments, InputArguments, load};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The model or artifact.
+    model: PathBuf,
+    /// Write the outputs here, under their names in the model.
+    #[arg(short, long, value_name = "OUT.npz")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    inputs: InputArguments,
+    #[command(flatten)]
+    compile: CompileArguments,
+}
+
+pub fn run(arguments: &Arguments) -> Outcome {
+    let loaded = load(&arguments.model, &arguments.compile)?;
+    let values = arguments.inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
+    let inputs = ordered(&loaded.manifest, &values)?;
+    let mut session =
+        Session::new(&loaded.executable, arguments.compile.run_threads()).map_err(Error::from)?;
+    let results = session.run(&inputs).map_err(Error::from)?;
+    let mut named: Vec<(String, Data)> = Vec::new();
+    for (port, tensor) in loaded.manifest.outputs.iter().zip(&results) {
+        named.push((port.name.clone(), to_data(tensor)?));
+    }
+    for (name, data) in &named {
+        println!("{name}: {} {:?} {}", data.dtype(), data.shape(), preview(data));
+    }
+    if let Some(path) = &arguments.output {
+        npz::write_npz(path, named.iter().map(|(name, data)| (name.as_str(), data)))
+            .map_err(|error| Error::Format { path: path.clone(), reason: error.to_string() })?;
+    }
+    Ok(())
+}
+
+/// The first elements.
+fn preview(data: &Data) -> String {
+    const SHOWN: usize = 8;
+    let mut parts: Vec<String> = (0..data.count().min(SHOWN))
+        .filter_map(|index| element(data, index))
+        .map(|scalar| {
+            if scalar.dtype.is_float() {
+                format!("{:.6}", scalar.as_f64())
+            } else {
+                scalar.as_i64().to_string()
+            }
+        })
+        .collect();
+    if data.count() > SHOWN {
+        parts.push("...".into());
+    }
+    format!("[{}]", parts.join(", "))
+}

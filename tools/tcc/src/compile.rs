@@ -1,0 +1,199 @@
+//! From a model to code: import, passes, program, kernels, objects.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tcc_ir::module::Module;
+use tcc_kernel::Kernel;
+use tcc_kernel::passes::finalize;
+use tcc_passes::Context;
+use tcc_passes::program::{Program, ProgramOptions, build};
+use tcc_runtime::code::CodeImage;
+use tcc_runtime::manifest::{KernelFn, Manifest};
+use tcc_runtime::program::{Executable, WeightData};
+use tcc_runtime::{BundleWriter, program};
+
+use crate::error::Error;
+use crate::model::{Dims, Model};
+use crate::target::{Backend, Target};
+
+/// How a model is compiled.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// For which machine.
+    pub target: Target,
+    /// Ranges and values of symbolic dimensions.
+    pub dims: Dims,
+    /// Threads that generate code.
+    pub threads: usize,
+    /// 0: no rewrites; 1 to 3: all rewrites, and how hard LLVM tries.
+    pub level: u8,
+}
+
+impl CompileOptions {
+    /// Defaults for a target: all cores, level 2.
+    pub fn new(target: Target) -> CompileOptions {
+        let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+        CompileOptions { target, dims: Dims::new(), threads, level: 2 }
+    }
+}
+
+/// A compiled model: manifest, code objects and weights.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Everything but code and weights.
+    pub manifest: Manifest,
+    /// Relocatable objects that hold the kernels.
+    pub objects: Vec<Vec<u8>>,
+    /// Contents of the manifest's weight table.
+    pub weights: Vec<Bytes>,
+    /// The optimized module.
+    pub module: Module,
+    /// The kernels as the code generator took them.
+    pub kernels: Vec<Kernel>,
+}
+
+/// Compiles a model.
+pub fn compile(model: &Model, options: &CompileOptions) -> Result<Compiled, Error> {
+    let start = Instant::now();
+    let module = model.import(&options.dims)?;
+    log::info!("import: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    compile_module(module, &model.name(), options)
+}
+
+/// Runs the passes of an optimization level.
+pub fn optimize(module: &mut Module, options: &CompileOptions) -> Result<(), Error> {
+    let context = Context::new(options.target.cost.clone());
+    match options.level {
+        0 => tcc_passes::run_passes(module, &["inline", "dce"], &context)?,
+        _ => tcc_passes::optimize(module, &context)?,
+    }
+    Ok(())
+}
+
+/// Compiles a module.
+pub fn compile_module(mut module: Module, name: &str, options: &CompileOptions) -> Result<Compiled, Error> {
+    optimize(&mut module, options)?;
+    let start = Instant::now();
+    let program_options = ProgramOptions {
+        tuning: options.target.tuning(),
+        name: name.to_string(),
+        target: options.target.requirements(),
+    };
+    let Program { manifest, mut kernels, weights } = build(&module, &program_options)?;
+    log::info!("program: {} kernels, {:.1} ms", kernels.len(), start.elapsed().as_secs_f64() * 1e3);
+    let start = Instant::now();
+    finalize_all(&mut kernels, options)?;
+    log::info!("kernel passes: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    let start = Instant::now();
+    let objects = generate(&kernels, options)?;
+    log::info!("code: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    Ok(Compiled { manifest, objects, weights, module, kernels })
+}
+
+/// Makes all kernels ready for the backend, on several threads.
+fn finalize_all(kernels: &mut [Kernel], options: &CompileOptions) -> Result<(), Error> {
+    let machine = options.target.machine;
+    let share = kernels.len().div_ceil(options.threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = kernels
+            .chunks_mut(share)
+            .map(|part| {
+                scope.spawn(move || part.iter_mut().try_for_each(|kernel| finalize(kernel, &machine)))
+            })
+            .collect();
+        for part in parts {
+            match part.join() {
+                Ok(result) => result?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(())
+    })
+}
+
+fn generate(kernels: &[Kernel], options: &CompileOptions) -> Result<Vec<Vec<u8>>, Error> {
+    if kernels.is_empty() {
+        return Ok(Vec::new());
+    }
+    match &options.target.backend {
+        #[cfg(feature = "llvm")]
+        Backend::Llvm(target) => {
+            let level = tcc_llvm::Options { level: options.level };
+            let objects = tcc_llvm::compile_parallel(kernels, target, level, options.threads)
+                .map_err(|error| Error::Codegen(error.to_string()))?;
+            Ok(objects.iter().map(|object| object.bytes().to_vec()).collect())
+        }
+        Backend::Cranelift(target) => {
+            let object =
+                tcc_cranelift::compile(kernels, target).map_err(|error| Error::Codegen(error.to_string()))?;
+            Ok(vec![object.bytes().to_vec()])
+        }
+    }
+}
+
+/// Weights whose bytes stay where they are.
+fn weight_data(bytes: &Bytes) -> Result<WeightData, Error> {
+    WeightData::new(Arc::new(bytes.clone()), 0..bytes.len())
+        .ok_or_else(|| Error::Codegen("a weight is shorter than itself".into()))
+}
+
+impl Compiled {
+    /// The program, loaded into this process.
+    pub fn executable(&self) -> Result<Arc<Executable>, Error> {
+        let images =
+            self.objects.iter().map(|object| CodeImage::load(object)).collect::<Result<Vec<_>, _>>()?;
+        let mut kernels: Vec<KernelFn> = Vec::with_capacity(self.manifest.kernels.len());
+        for kernel in &self.manifest.kernels {
+            let address = images
+                .iter()
+                .find_map(|image| image.function(&kernel.symbol))
+                .ok_or_else(|| Error::Codegen(format!("kernel {} is in no object", kernel.symbol)))?;
+            // SAFETY: the code generators give every kernel this type, and the image outlives the executable, which
+            // owns it below.
+            kernels.push(unsafe { std::mem::transmute::<*const u8, KernelFn>(address) });
+        }
+        let weights = self.weights.iter().map(weight_data).collect::<Result<Vec<_>, _>>()?;
+        let program =
+            program::Program { manifest: self.manifest.clone(), kernels, weights, code: Box::new(images) };
+        // SAFETY: the kernels were generated from the lowering that wrote this manifest: they access the buffers that it
+        // lists, within the shapes that it lists, and do not unwind.
+        let executable = unsafe { Executable::from_program(program) }?;
+        Ok(Arc::new(executable))
+    }
+
+    /// Writes a bundle, all at once or not at all.
+    pub fn write_bundle(&self, path: &Path) -> Result<(), Error> {
+        let mut writer = BundleWriter::new(self.manifest.clone());
+        for object in &self.objects {
+            writer = writer.code(object.clone());
+        }
+        for weight in &self.weights {
+            writer = writer.weight(weight_data(weight)?);
+        }
+        Ok(writer.write(path)?)
+    }
+}
+
+#[cfg(feature = "llvm")]
+pub use tcc_llvm::Text;
+
+#[cfg(feature = "llvm")]
+impl Compiled {
+    /// The kernels as text at one stage of code generation.
+    pub fn text(&self, kind: Text, options: &CompileOptions) -> Result<String, Error> {
+        match &options.target.backend {
+            Backend::Llvm(target) => {
+                let level = tcc_llvm::Options { level: options.level };
+                tcc_llvm::emit_text(&self.kernels, kind, target, level)
+                    .map_err(|error| Error::Codegen(error.to_string()))
+            }
+            Backend::Cranelift(_) => Err(Error::Target {
+                name: options.target.name.clone(),
+                reason: "Cranelift has no text form; use --target cpu".into(),
+            }),
+        }
+    }
+}

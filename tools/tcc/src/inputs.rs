@@ -1,0 +1,140 @@
+//! Input values: from NumPy files, or at random.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use tcc_ir::convert::push_scalar;
+use tcc_ir::data::Data;
+use tcc_ir::dtype::DType;
+use tcc_ir::scalar::Scalar;
+use tcc_runtime::manifest::{Manifest, SymbolSource};
+use tcc_runtime::{DimExpr, TensorRef};
+
+use crate::error::Error;
+use crate::model::Dims;
+use crate::npz;
+
+/// Inputs by name.
+pub type Inputs = BTreeMap<String, Data>;
+
+/// Reads `NAME=FILE.npy`.
+pub fn read_array(text: &str) -> Result<(String, Data), Error> {
+    let Some((name, path)) = text.split_once('=') else {
+        return Err(Error::Input { name: text.to_string(), reason: "expected NAME=FILE.npy".into() });
+    };
+    let fail = |reason: String| Error::Input { name: name.to_string(), reason };
+    let file = File::open(path).map_err(|error| fail(format!("{path}: {error}")))?;
+    let data = npz::read_npy(file).map_err(|error| fail(format!("{path}: {error}")))?;
+    Ok((name.to_string(), data))
+}
+
+/// Reads every array of an `.npz` file.
+pub fn read_archive(path: &Path) -> Result<Inputs, Error> {
+    npz::read_npz(path)
+        .map_err(|error| Error::Input { name: path.display().to_string(), reason: error.to_string() })
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1).
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 * 2f64.powi(-53)
+    }
+}
+
+/// The largest number of elements of a random input.
+const LARGEST_RANDOM: u64 = 1 << 30;
+
+/// Random inputs for a program: floats uniform in [0, 1), integers 0 or 1, symbols at `dims` or 1.
+pub fn random(manifest: &Manifest, dims: &Dims, seed: u64) -> Result<Inputs, Error> {
+    let values: Vec<Option<i64>> = manifest
+        .symbols
+        .iter()
+        .map(|symbol| match (&symbol.source, dims.get(&symbol.name)) {
+            (SymbolSource::Input { .. }, Some(range)) => Some(range.low),
+            (SymbolSource::Input { .. }, None) => Some(symbol.lo.max(1)),
+            (SymbolSource::Step { .. }, _) => None,
+        })
+        .collect();
+    let mut noise = Noise(seed);
+    let mut inputs = Inputs::new();
+    for port in &manifest.inputs {
+        let fail = |reason: String| Error::Input { name: port.name.clone(), reason };
+        let info = &manifest.tensors[port.tensor as usize];
+        let shape = info
+            .shape
+            .iter()
+            .map(|dim: &DimExpr| dim.evaluate(&values).map(|value| value.max(0) as usize))
+            .collect::<Result<Vec<usize>, _>>()
+            .map_err(|error| fail(error.to_string()))?;
+        let dtype =
+            element_type(info.dtype).ok_or_else(|| fail(format!("no random values of {:?}", info.dtype)))?;
+        let count = shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim as u64));
+        let count =
+            count.filter(|count| *count <= LARGEST_RANDOM).ok_or_else(|| fail("is too large".into()))?;
+        let mut bytes = Vec::with_capacity(count as usize * dtype.size());
+        for _ in 0..count {
+            let unit = noise.unit();
+            let value = if dtype.is_float() { unit } else { f64::from(unit >= 0.5) };
+            push_scalar(Scalar::of(dtype, value), &mut bytes);
+        }
+        let data = Data::new(dtype, &shape, bytes.into()).map_err(|error| fail(error.to_string()))?;
+        inputs.insert(port.name.clone(), data);
+    }
+    Ok(inputs)
+}
+
+/// The IR's element type for one of the runtime.
+pub fn element_type(dtype: tcc_runtime::DType) -> Option<DType> {
+    DType::ALL.iter().copied().find(|known| tcc_passes::program::element_type(*known) == Some(dtype))
+}
+
+/// The inputs in the order of the manifest, as the runtime takes them; missing and extra ones are named.
+pub fn ordered<'d>(manifest: &Manifest, inputs: &'d Inputs) -> Result<Vec<TensorRef<'d>>, Error> {
+    let expected: Vec<&str> = manifest.inputs.iter().map(|port| port.name.as_str()).collect();
+    if let Some(extra) = inputs.keys().find(|name| !expected.contains(&name.as_str())) {
+        let reason = format!("the model has no such input; it takes {}", expected.join(", "));
+        return Err(Error::Input { name: extra.clone(), reason });
+    }
+    manifest
+        .inputs
+        .iter()
+        .map(|port| {
+            let fail = |reason: String| Error::Input { name: port.name.clone(), reason };
+            let data = inputs.get(&port.name).ok_or_else(|| {
+                fail(
+                    "is missing; give it with --input NAME=FILE.npy, --inputs FILE.npz or --random SEED"
+                        .into(),
+                )
+            })?;
+            let dtype = tcc_passes::program::element_type(data.dtype())
+                .ok_or_else(|| fail(format!("the runtime has no {}", data.dtype())))?;
+            Ok(TensorRef::new(dtype, data.shape(), data.bytes())?)
+        })
+        .collect()
+}
+
+/// A result of the runtime as tensor contents.
+pub fn to_data(tensor: &tcc_runtime::Tensor) -> Result<Data, Error> {
+    let fail = |reason: String| Error::Input { name: "result".into(), reason };
+    let dtype = element_type(tensor.dtype())
+        .ok_or_else(|| fail(format!("{:?} has no array form", tensor.dtype())))?;
+    let bytes = match tensor.strings() {
+        Some(strings) => {
+            return Data::from_texts(tensor.shape(), strings).map_err(|error| fail(error.to_string()));
+        }
+        None => tensor.bytes().to_vec(),
+    };
+    Data::new(dtype, tensor.shape(), bytes.into()).map_err(|error| fail(error.to_string()))
+}

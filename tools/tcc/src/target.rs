@@ -1,0 +1,141 @@
+//! Target names and what they stand for: a backend, a processor, schedule parameters, a cost model.
+
+use tcc_kernel::lower::Tuning;
+use tcc_kernel::machine::Machine;
+use tcc_runtime::manifest;
+
+use crate::error::Error;
+
+/// Where code is generated for.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The name as given: `cpu`, `cpu:x86-64-v3`, `cranelift`.
+    pub name: String,
+    /// What generates the code.
+    pub backend: Backend,
+    /// What kernels are made ready for.
+    pub machine: Machine,
+    /// The machine model of every pass.
+    pub cost: tcc_passes::cost::Machine,
+}
+
+/// A code generator with its view of the processor.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// MLIR and LLVM.
+    #[cfg(feature = "llvm")]
+    Llvm(tcc_llvm::Target),
+    /// Cranelift.
+    Cranelift(tcc_cranelift::Target),
+}
+
+/// Names that [`Target::named`] takes, with a line about each.
+pub const KNOWN: &[(&str, &str)] = &[
+    ("cpu", "this machine, through LLVM where this build has it"),
+    ("cpu:x86-64-v3", "x86-64 with AVX2 and FMA"),
+    ("cpu:x86-64-v4", "x86-64 with AVX-512"),
+    ("cpu:aarch64", "64-bit Arm with Neon"),
+    ("cpu:riscv64", "64-bit RISC-V with vectors"),
+    ("cpu:wasm32", "WebAssembly with 128-bit SIMD"),
+    ("cranelift", "this machine, through Cranelift: compiles in milliseconds and needs no LLVM"),
+];
+
+impl Target {
+    /// The target of this name.
+    pub fn named(name: &str) -> Result<Target, Error> {
+        let failed = |reason: String| Error::Target { name: name.to_string(), reason };
+        if name == "cranelift" || (name == "cpu" && cfg!(not(feature = "llvm"))) {
+            let target = tcc_cranelift::Target::host();
+            let machine = target.machine().map_err(|error| failed(error.to_string()))?;
+            return Ok(Target {
+                name: name.to_string(),
+                backend: Backend::Cranelift(target),
+                machine,
+                cost: tcc_passes::cost::Machine::host(),
+            });
+        }
+        if let Some(kind) =
+            name.strip_prefix("ptx:").map(|_| "PTX").or(name.strip_prefix("hls:").map(|_| "HLS"))
+        {
+            return Err(failed(format!(
+                "{kind} targets compile through `tcc compile --emit`; they do not run here"
+            )));
+        }
+        if name != "cpu" && !name.starts_with("cpu:") {
+            let known: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
+            return Err(failed(format!("unknown; known are {}", known.join(", "))));
+        }
+        llvm_target(name)
+    }
+
+    /// True where code for this target runs in this process.
+    pub fn is_native(&self) -> bool {
+        match &self.backend {
+            #[cfg(feature = "llvm")]
+            Backend::Llvm(target) => target.is_native(),
+            Backend::Cranelift(_) => true,
+        }
+    }
+
+    /// Schedule parameters.
+    pub fn tuning(&self) -> Tuning {
+        let cache =
+            |level: usize, default: u64| self.cost.caches.get(level).map_or(default, |cache| cache.bytes);
+        Tuning {
+            vector_bits: self.machine.vector_bits,
+            vector_registers: if self.machine.vector_bits >= 512 || self.architecture() == "aarch64" {
+                32
+            } else {
+                16
+            },
+            l1_bytes: cache(0, 32 << 10),
+            l2_bytes: cache(1, 1 << 20),
+            dot: self.machine.dot.unsigned_signed,
+        }
+    }
+
+    fn architecture(&self) -> &str {
+        match &self.backend {
+            #[cfg(feature = "llvm")]
+            Backend::Llvm(target) => target.architecture(),
+            Backend::Cranelift(target) => target.triple.split('-').next().unwrap_or_default(),
+        }
+    }
+
+    /// What a loader checks before it runs the code.
+    pub fn requirements(&self) -> manifest::Target {
+        let features: Vec<String> = match &self.backend {
+            #[cfg(feature = "llvm")]
+            Backend::Llvm(target) => target.features().map(str::to_string).collect(),
+            Backend::Cranelift(target) => target.features.clone(),
+        };
+        // Only features that vector code can use; the runtime refuses names it does not know.
+        let known = |feature: &String| {
+            let foreign = self.architecture() != std::env::consts::ARCH;
+            foreign || tcc_runtime::program::cpu::has_feature(feature) == Some(true)
+        };
+        manifest::Target {
+            arch: self.architecture().to_string(),
+            features: features.into_iter().filter(known).collect(),
+        }
+    }
+}
+
+#[cfg(feature = "llvm")]
+fn llvm_target(name: &str) -> Result<Target, Error> {
+    let failed = |reason: String| Error::Target { name: name.to_string(), reason };
+    let target = match name.strip_prefix("cpu:") {
+        Some(processor) => tcc_llvm::Target::named(processor),
+        None => tcc_llvm::Target::host(),
+    }
+    .map_err(|error| failed(error.to_string()))?;
+    let machine = target.machine_description();
+    let cost = tcc_passes::cost::Machine::of(name).unwrap_or_else(tcc_passes::cost::Machine::host);
+    Ok(Target { name: name.to_string(), backend: Backend::Llvm(target), machine, cost })
+}
+
+#[cfg(not(feature = "llvm"))]
+fn llvm_target(name: &str) -> Result<Target, Error> {
+    let reason = "this build has no LLVM; use `cranelift`, or build with the default features".to_string();
+    Err(Error::Target { name: name.to_string(), reason })
+}
