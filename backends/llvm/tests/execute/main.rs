@@ -7,6 +7,7 @@ mod dots;
 mod gemm;
 mod loops;
 mod memory;
+mod operators;
 mod refusals;
 mod targets;
 
