@@ -339,6 +339,15 @@ impl<'o> Context<'o> {
         }
     }
 
+    /// The contents of an operand, where it is a constant.
+    pub(crate) fn data(&self, node: &Node, index: usize) -> Option<Data> {
+        match self.scopes.get(node.input(index)?)?.1 {
+            Binding::Known(known) => known.to_data(),
+            Binding::Data(data) => Some(data.clone()),
+            Binding::Value(_) | Binding::Refused => None,
+        }
+    }
+
     /// The constant integers of an operand; `None` where it is left out.
     pub(crate) fn integers(
         &self,

@@ -116,7 +116,7 @@ fn hard_sigmoid(context: &mut Context<'_>, node: &Node) -> Lowered {
 }
 
 /// `max(0, min(1, alpha * x + beta))`.
-fn ramp(body: &mut Body, x: Arg, alpha: f64, beta: f64) -> Arg {
+pub(super) fn ramp(body: &mut Body, x: Arg, alpha: f64, beta: f64) -> Arg {
     let line = body.with(F::Mul, x, alpha);
     let line = body.with(F::Add, line, beta);
     let line = body.with(F::Min, line, 1.0);
@@ -162,22 +162,25 @@ pub(super) fn gelu(context: &mut Context<'_>, node: &Node) -> Lowered {
         "tanh" => true,
         other => return Err(attribute("approximate", format!("'{other}', expected none or tanh"))),
     };
-    map(context, node, |body, x| {
-        let gate = if tanh {
-            let cube = body.call(F::Mul, &[x, x]);
-            let cube = body.call(F::Mul, &[cube, x]);
-            let cube = body.with(F::Mul, cube, 0.044715);
-            let inner = body.call(F::Add, &[x, cube]);
-            let inner = body.with(F::Mul, inner, (2.0 / std::f64::consts::PI).sqrt());
-            body.call(F::Tanh, &[inner])
-        } else {
-            let inner = body.with(F::Mul, x, std::f64::consts::FRAC_1_SQRT_2);
-            body.call(F::Erf, &[inner])
-        };
-        let gate = body.with(F::Add, gate, 1.0);
-        let half = body.with(F::Mul, x, 0.5);
-        Ok(body.call(F::Mul, &[half, gate]))
-    })
+    map(context, node, |body, x| Ok(gaussian_unit(body, x, tanh)))
+}
+
+/// `x / 2 * (1 + erf(x / sqrt(2)))`, or its approximation with tanh.
+pub(super) fn gaussian_unit(body: &mut Body, x: Arg, tanh: bool) -> Arg {
+    let gate = if tanh {
+        let cube = body.call(F::Mul, &[x, x]);
+        let cube = body.call(F::Mul, &[cube, x]);
+        let cube = body.with(F::Mul, cube, 0.044715);
+        let inner = body.call(F::Add, &[x, cube]);
+        let inner = body.with(F::Mul, inner, (2.0 / std::f64::consts::PI).sqrt());
+        body.call(F::Tanh, &[inner])
+    } else {
+        let inner = body.with(F::Mul, x, std::f64::consts::FRAC_1_SQRT_2);
+        body.call(F::Erf, &[inner])
+    };
+    let gate = body.with(F::Add, gate, 1.0);
+    let half = body.with(F::Mul, x, 0.5);
+    body.call(F::Mul, &[half, gate])
 }
 
 fn swish(context: &mut Context<'_>, node: &Node) -> Lowered {

@@ -179,7 +179,7 @@ pub(super) fn groups(node: &Node) -> Result<usize, Refusal> {
         .ok_or_else(|| attribute("group", format!("{group}")))
 }
 
-fn convolve(context: &mut Context<'_>, node: &Node) -> Lowered {
+pub(super) fn convolve(context: &mut Context<'_>, node: &Node) -> Lowered {
     let (x, w) = (context.operand(node, 0, "X")?, context.operand(node, 1, "W")?);
     let kernel = kernel_of(context, node, w)?;
     let (shape, dtype) = (context.shape(x)?, context.dtype(x)?);

@@ -11,6 +11,8 @@ mod host;
 mod layout;
 mod loss;
 mod matmul;
+mod microsoft;
+mod microsoft_quantized;
 mod normalization;
 mod pooling;
 mod qonnx;
@@ -39,6 +41,8 @@ pub(super) static TABLES: &[&[Entry]] = &[
     layout::TABLE,
     loss::TABLE,
     matmul::TABLE,
+    microsoft::TABLE,
+    microsoft_quantized::TABLE,
     normalization::TABLE,
     pooling::TABLE,
     qonnx::TABLE,

@@ -126,7 +126,7 @@ fn affine(dtype: DType, parameters: DType, shifted: bool) -> ScalarExpr {
     expr
 }
 
-fn normalize(
+pub(super) fn normalize(
     context: &mut Context<'_>,
     x: Value,
     axes: Vec<usize>,

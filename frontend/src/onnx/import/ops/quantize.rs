@@ -167,6 +167,26 @@ impl Context<'_> {
         self.matmul(a, b)
     }
 
+    /// The integer product scaled back to numbers, with a bias.
+    pub(super) fn scaled_integer_product(
+        &mut self,
+        [a, b]: [Value; 2],
+        [a_zero, b_zero]: [Option<Value>; 2],
+        [a_scale, b_scale]: [Value; 2],
+        bias: Option<Value>,
+    ) -> Result<Value, Refusal> {
+        let sum = self.integer_product(a, a_zero, b, b_zero)?;
+        let dtype = self.dtype(a_scale)?;
+        let (a_scale, b_scale) = (self.along(a_scale, true)?, self.along(b_scale, false)?);
+        let real = self.builder.cast(sum, dtype)?;
+        let scale = self.call(Function::Mul, &[a_scale, b_scale])?;
+        let scaled = self.call(Function::Mul, &[real, scale])?;
+        match bias {
+            Some(bias) => self.call(Function::Add, &[scaled, bias]),
+            None => Ok(scaled),
+        }
+    }
+
     /// The `i32` convolution of integer tensors less their zero points.
     fn integer_convolution(
         &mut self,
