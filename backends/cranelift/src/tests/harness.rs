@@ -64,13 +64,17 @@ pub fn call(
     begin: i64,
     end: i64,
 ) {
+    call_at(jit.symbol(name).expect("the kernel is there"), memory, dims, scratch, begin, end);
+}
+
+/// Calls the code of a kernel.
+pub fn call_at(symbol: *const u8, memory: &mut [Memory], dims: &[i64], scratch: usize, begin: i64, end: i64) {
     let pointers: Vec<*mut u8> = memory.iter_mut().map(|memory| memory.bytes[GUARD..].as_mut_ptr()).collect();
     let mut scratch_memory = vec![0u8; scratch + 64];
     let misaligned = scratch_memory.as_ptr() as usize % 64;
     let scratch = scratch_memory[(64 - misaligned) % 64..].as_mut_ptr();
-    let symbol = jit.symbol(name).expect("the kernel is there");
     type Function = unsafe extern "C" fn(*const *mut u8, *const i64, *mut u8, i64, i64);
-    // SAFETY: the JIT gave a function of this signature, and the tests' kernels stay inside their buffers.
+    // SAFETY: the symbol is a compiled kernel, which has this signature, and the tests' kernels stay inside their buffers.
     unsafe {
         let function: Function = std::mem::transmute(symbol);
         function(pointers.as_ptr(), dims.as_ptr(), scratch, begin, end);

@@ -5,7 +5,9 @@ use tcc_ir::scalar::Function;
 use tcc_kernel::Kernel;
 use tcc_kernel::ir::{Access, Expr, LoopKind, Space, Stmt, Ty};
 
-use super::harness::{elementwise, oldest, serial, store};
+use tcc_runtime::code::CodeImage;
+
+use super::harness::{Memory, call_at, elementwise, oldest, serial, store};
 use crate::{Error, Jit, Target, compile};
 
 fn named(name: &str) -> Kernel {
@@ -30,6 +32,24 @@ fn objects_are_the_same_every_time() {
         }
     }
     assert!(compile(&[], &Target::host()).is_ok());
+}
+
+/// The runtime's own loader takes the objects, with the calls between their functions.
+#[test]
+fn the_runtime_loads_objects() {
+    let kernels = [named("first"), named("second")];
+    let values: Vec<u64> = (0..8).map(|x| (f64::from(x) * 0.1 + 1.0).to_bits()).collect();
+    for target in [Target::host(), oldest()] {
+        let image = CodeImage::load(compile(&kernels, &target).unwrap().bytes()).unwrap();
+        assert!(image.function("first").is_some_and(|first| Some(first) != image.function("second")));
+        let second = image.function("second").unwrap();
+        let mut memory = vec![Memory::of(DType::F64, &values); 3];
+        memory.push(Memory::filled(DType::F64, 8, 0));
+        call_at(second, &mut memory, &[8], 0, 0, 1);
+        let expected: Vec<u64> =
+            values.iter().map(|x| f64::from_bits(*x)).map(|x| x.mul_add(x, x).to_bits()).collect();
+        assert_eq!(memory[3].elements(DType::F64), expected);
+    }
 }
 
 #[test]
