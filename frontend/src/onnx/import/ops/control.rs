@@ -14,8 +14,12 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::Scalar;
 use tcc_ir::types::Type;
 
-pub(super) static TABLE: &[Entry] =
-    &[since(1, "If", choose), since(1, "Loop", iterate), since(9, "Scan", scan)];
+pub(super) static TABLE: &[Entry] = &[
+    since(1, "If", choose),
+    since(1, "Loop", iterate),
+    since(9, "Scan", scan),
+    since(17, "SequenceMap", map_sequence),
+];
 
 fn subgraph<'n>(node: &'n Node, name: &str) -> Result<&'n Graph, Refusal> {
     node.graph(name)?.ok_or_else(|| Refusal::Invalid(NodeError::MissingAttribute(name.to_owned())))
@@ -291,4 +295,51 @@ fn scan(context: &mut Context<'_>, node: &Node) -> Lowered {
         bindings.push(Binding::Value(value));
     }
     Ok(bindings)
+}
+
+/// A loop over the elements of sequences that appends what the body gives to the resulting ones.
+fn map_sequence(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let body = subgraph(node, "body")?;
+    let values = context.operands(node)?;
+    let Some(&first) = values.first() else { return Err(operands("the sequence is missing")) };
+    if body.inputs.len() != values.len() || !matches!(context.builder.type_of(first), Type::Sequence(_)) {
+        return Err(operands("the body's inputs do not fit the operands"));
+    }
+    let pick = |context: &mut Context<'_>, parameters: &[Value]| -> Result<Vec<Value>, Refusal> {
+        let mut bound = Vec::new();
+        for &value in &values {
+            bound.push(match context.builder.type_of(value).clone() {
+                Type::Sequence(element) => {
+                    let ty = context.element_of(&element);
+                    context.host("SequenceAt", "{}", &[ty], &[value, parameters[0]])?[0]
+                }
+                _ => value,
+            });
+        }
+        Ok(bound)
+    };
+    // The element types of the results follow from the body, which is imported once to see them.
+    let parameters = vec![Type::tensor(DType::I64, vec![]), Type::tensor(DType::Bool, vec![])];
+    let known = context.unsupported.len();
+    let preview = context.region(body, parameters, pick, |_, _, outputs| Ok(outputs))?;
+    context.unsupported.truncate(known);
+    let mut carried = Vec::new();
+    for &result in &preview.results {
+        let element = context.builder.type_of(result).clone();
+        let ty = Type::Sequence(Box::new(context.element_of(&element)));
+        carried.push(context.host("SequenceEmpty", "{}", &[ty], &[])?[0]);
+    }
+    let limit = context.host("SequenceLength", "{}", &[Type::tensor(DType::I64, vec![])], &[first])?[0];
+    let condition = context.truth(true)?;
+    let results = context.append_loop([limit, condition], &carried, Dim::Const(0), |context, parameters| {
+        context.region(body, parameters, pick, |context, parameters, outputs| {
+            let mut results = vec![parameters[1]];
+            for (&sequence, output) in parameters[2..].iter().zip(outputs) {
+                let ty = context.builder.type_of(sequence).clone();
+                results.push(context.host("SequenceInsert", "{}", &[ty], &[sequence, output])?[0]);
+            }
+            Ok(results)
+        })
+    })?;
+    Ok(results.into_iter().map(Binding::Value).collect())
 }

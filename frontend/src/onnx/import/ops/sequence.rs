@@ -59,7 +59,7 @@ fn sequence_type(context: &mut Context<'_>, node: &Node, index: usize) -> Result
 
 impl Context<'_> {
     /// The type of one element: its symbolic extents are symbols of its own.
-    fn element_of(&mut self, ty: &Type) -> Type {
+    pub(super) fn element_of(&mut self, ty: &Type) -> Type {
         match ty {
             Type::Tensor(tensor) => {
                 let mut own = tensor.clone();
