@@ -310,3 +310,14 @@ fn the_coverage_table_has_no_overlaps() {
     assert!(lines.iter().any(|line| line.operator == "Clip" && line.first == 6 && line.last.is_none()));
     assert!(table::coverage_page().contains("| ai.onnx | Conv | 1 and later |"));
 }
+
+/// `docs/onnx-operators.md` is written from the operator tables; `TCC_BLESS=1` writes it.
+#[test]
+fn the_coverage_page_is_current() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/onnx-operators.md");
+    let page = table::coverage_page();
+    if std::env::var_os("TCC_BLESS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), page, "run with TCC_BLESS=1 to write it");
+}
