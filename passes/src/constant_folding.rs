@@ -20,7 +20,7 @@ const SMALL_BYTES: usize = 1 << 16;
 
 /// True where a result of `bytes` may replace operands of `inputs` bytes.
 pub fn within_bounds(bytes: usize, inputs: usize) -> bool {
-    bytes <= SMALL_BYTES.max(inputs.saturating_mul(2))
+    bytes <= SMALL_BYTES.max(inputs.saturating_mul(4))
 }
 
 /// The single result of `operator` on compile-time operands; `None` where the interpreter refuses.
@@ -38,14 +38,24 @@ fn evaluate_all(operator: &Operator, operands: &[Data]) -> Option<Vec<Data>> {
     tcc_interpret::evaluate(operator, operands, &|_| None).ok()
 }
 
-/// Folds constants in every function.
+/// Folds constants in every function, except that quantized weights stay quantized: integer kernels may want them.
 pub fn run(module: &mut Module, _context: &Context) -> Result<(), Error> {
+    fold_module(module, false);
+    Ok(())
+}
+
+/// Folds constants in every function, quantized weights that nothing takes as they are included.
+pub fn run_on_all(module: &mut Module, _context: &Context) -> Result<(), Error> {
+    fold_module(module, true);
+    Ok(())
+}
+
+fn fold_module(module: &mut Module, dequantize: bool) {
     for function in module.functions.values_mut() {
         let mut body = std::mem::take(&mut function.body);
-        fold(function, &mut body, &mut HashMap::new());
+        fold(function, &mut body, &mut HashMap::new(), dequantize);
         function.body = body;
     }
-    Ok(())
 }
 
 /// Bytes of all results where every extent is known; `None` otherwise.
@@ -60,7 +70,7 @@ fn result_bytes(function: &Function, operation: &Operation) -> Option<usize> {
     Some(sum)
 }
 
-fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Data>) {
+fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Data>, dequantize: bool) {
     let mut kept = Vec::with_capacity(region.operations.len());
     for mut operation in std::mem::take(&mut region.operations) {
         if let (Operator::Constant { data }, [value]) = (&operation.operator, &operation.results[..]) {
@@ -69,9 +79,11 @@ fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Dat
             continue;
         }
         for nested in &mut operation.regions {
-            fold(function, nested, known);
+            fold(function, nested, known, dequantize);
         }
-        match folded(function, &operation, known) {
+        let kept_back = !dequantize && matches!(operation.operator, Operator::Dequantize { .. });
+        let results = if kept_back { None } else { folded(function, &operation, known) };
+        match results {
             Some(results) => {
                 for (value, data) in operation.results.iter().zip(results) {
                     known.insert(*value, data.clone());

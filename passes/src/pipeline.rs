@@ -24,6 +24,11 @@ pub struct Pass {
 pub const PASSES: &[Pass] = &[
     Pass { name: "inline", doc: "Replaces calls by the bodies of their callees.", run: inline::run },
     Pass { name: "fold", doc: "Evaluates operations on compile-time tensors.", run: constant_folding::run },
+    Pass {
+        name: "fold-weights",
+        doc: "As `fold`, and dequantizes weights that no integer kernel takes.",
+        run: constant_folding::run_on_all,
+    },
     Pass { name: "dce", doc: "Removes operations that nothing needs.", run: dead_code::run },
     Pass { name: "cse", doc: "Merges equal operations.", run: common_subexpressions::run },
     Pass {
@@ -37,8 +42,7 @@ pub const PASSES: &[Pass] = &[
 ];
 
 /// The passes that `optimize` runs, in order.
-pub const DEFAULT: &[&str] =
-    &["inline", "dce", "fold", "cse", "simplify", "fold", "egraph", "fold", "cse", "dce"];
+pub const DEFAULT: &[&str] = &["inline", "dce", "fold", "cse", "egraph", "fold-weights", "cse", "dce"];
 
 /// Optimizes a module: the default pipeline.
 pub fn optimize(module: &mut Module, context: &Context) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Short paths for the operations that large weights go through: views, transposes, and `f32` sums and products.
 
 use tcc_ir::data::Data;
+use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
 use tcc_ir::scalar::Function;
 
@@ -13,16 +14,13 @@ pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
             x.reshaped(&shape?).ok()
         }
         (Operator::Transpose { perm }, [x]) => transpose(x, perm),
-        (Operator::Map { body }, [a, b]) => {
-            let apply: fn(f32, f32) -> f32 = match body.as_call()? {
-                Function::Add => |a, b| a + b,
-                Function::Sub => |a, b| a - b,
-                Function::Mul => |a, b| a * b,
-                Function::Div => |a, b| a / b,
-                _ => return None,
-            };
-            elementwise(a, b, apply)
-        }
+        (Operator::Map { body }, [a, b]) => match body.as_call()? {
+            Function::Add => elementwise(a, b, |a, b| a + b),
+            Function::Sub => elementwise(a, b, |a, b| a - b),
+            Function::Mul => elementwise(a, b, |a, b| a * b),
+            Function::Div => elementwise(a, b, |a, b| a / b),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -35,14 +33,18 @@ fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Calls `visit` with the source offset of each element of `shape` in row-major order.
-fn walk(shape: &[usize], strides: &[usize], visit: &mut dyn FnMut(usize)) {
-    let count: usize = shape.iter().product();
-    let mut index = vec![0usize; shape.len()];
+/// Calls `visit` with the source offset of each row of `shape`, rows being runs along the last axis.
+fn rows(shape: &[usize], strides: &[usize], visit: &mut dyn FnMut(usize)) {
+    if shape.contains(&0) {
+        return;
+    }
+    let outer = shape.len().saturating_sub(1);
+    let count: usize = shape[..outer].iter().product();
+    let mut index = vec![0usize; outer];
     let mut offset = 0usize;
     for _ in 0..count {
         visit(offset);
-        for axis in (0..shape.len()).rev() {
+        for axis in (0..outer).rev() {
             index[axis] += 1;
             offset += strides[axis];
             if index[axis] < shape[axis] {
@@ -63,8 +65,22 @@ fn transpose(x: &Data, perm: &[usize]) -> Option<Data> {
     let shape: Vec<usize> = perm.iter().map(|axis| x.shape().get(*axis).copied()).collect::<Option<_>>()?;
     let moved: Vec<usize> = perm.iter().map(|axis| from[*axis]).collect();
     let bytes = &x.bytes()[..];
+    let (length, step) = (shape.last().copied().unwrap_or(1), moved.last().copied().unwrap_or(1));
     let mut out = Vec::with_capacity(bytes.len());
-    walk(&shape, &moved, &mut |offset| out.extend_from_slice(&bytes[offset * size..(offset + 1) * size]));
+    match size {
+        4 => rows(&shape, &moved, &mut |offset| {
+            for index in 0..length {
+                let at = (offset + index * step) * 4;
+                out.extend_from_slice(&bytes[at..at + 4]);
+            }
+        }),
+        _ => rows(&shape, &moved, &mut |offset| {
+            for index in 0..length {
+                let at = (offset + index * step) * size;
+                out.extend_from_slice(&bytes[at..at + size]);
+            }
+        }),
+    }
     Data::new(x.dtype(), &shape, out.into()).ok()
 }
 
@@ -83,8 +99,15 @@ fn broadcast_strides(shape: &[usize], out: &[usize]) -> Option<Vec<usize>> {
     Some(result)
 }
 
-fn elementwise(a: &Data, b: &Data, apply: fn(f32, f32) -> f32) -> Option<Data> {
-    let (left, right) = (a.to_f32()?, b.to_f32()?);
+fn elementwise(a: &Data, b: &Data, apply: impl Fn(f32, f32) -> f32) -> Option<Data> {
+    if a.dtype() != DType::F32 || b.dtype() != DType::F32 {
+        return None;
+    }
+    let (left, right) = (&a.bytes()[..], &b.bytes()[..]);
+    let read = |bytes: &[u8], index: usize| {
+        let at = 4 * index;
+        f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
     let rank = a.shape().len().max(b.shape().len());
     let at =
         |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |own| shape[own]);
@@ -95,14 +118,20 @@ fn elementwise(a: &Data, b: &Data, apply: fn(f32, f32) -> f32) -> Option<Data> {
         })
         .collect::<Option<_>>()?;
     let (from_a, from_b) = (broadcast_strides(a.shape(), &shape)?, broadcast_strides(b.shape(), &shape)?);
-    let mut values = Vec::with_capacity(shape.iter().product());
-    walk(&shape, &from_a, &mut |offset| values.push(left[offset]));
-    let mut place = 0;
-    walk(&shape, &from_b, &mut |offset| {
-        values[place] = apply(values[place], right[offset]);
-        place += 1;
+    let length = shape.last().copied().unwrap_or(1);
+    let (step_a, step_b) = (from_a.last().copied().unwrap_or(0), from_b.last().copied().unwrap_or(0));
+    let mut starts = Vec::new();
+    rows(&shape, &from_b, &mut |offset| starts.push(offset));
+    let mut starts = starts.into_iter();
+    let mut out = Vec::with_capacity(4 * shape.iter().product::<usize>());
+    rows(&shape, &from_a, &mut |offset| {
+        let other = starts.next().unwrap_or(0);
+        for index in 0..length {
+            let value = apply(read(left, offset + index * step_a), read(right, other + index * step_b));
+            out.extend_from_slice(&value.to_le_bytes());
+        }
     });
-    Data::from_f32(&shape, &values).ok()
+    Data::new(DType::F32, &shape, out.into()).ok()
 }
 
 #[cfg(test)]

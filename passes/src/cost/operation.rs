@@ -35,6 +35,9 @@ pub fn is_view(operator: &Operator) -> bool {
     matches!(operator, Operator::Reshape { .. } | Operator::Constant { .. } | Operator::Dims { .. })
 }
 
+/// Share of the shorter of arithmetic and data movement that does not hide behind the longer: no work is free.
+const OVERLAP_LOSS: f64 = 0.1;
+
 struct Estimate<'a> {
     machine: &'a Machine,
     sizes: &'a Sizes,
@@ -88,7 +91,8 @@ pub fn seconds(
     let outputs: Vec<&TensorType> = results.iter().filter_map(Type::as_tensor).collect();
     let (compute, bytes) = work(&estimate, operator, &tensors, &outputs);
     // Operands last touched by the step before come out of the level that holds all of them.
-    compute.max(machine.seconds_to_move(bytes)) + machine.launch_seconds()
+    let moving = machine.seconds_to_move(bytes);
+    compute.max(moving) + OVERLAP_LOSS * compute.min(moving) + machine.launch_seconds()
 }
 
 /// Seconds of arithmetic, and bytes read and written.

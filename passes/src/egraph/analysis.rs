@@ -1,5 +1,6 @@
 //! What the e-graph knows of each class: attributes, types, and whether the value is known at compile time.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::constant_folding;
 pub type Graph = EGraph<Node, TensorAnalysis>;
 
 /// Largest constant that is computed while rules run, so that they see its value; larger ones are folded at the end.
-const EAGER_BYTES: usize = 4096;
+const EAGER_BYTES: usize = 1 << 10;
 
 /// Tables behind the leaves.
 #[derive(Default)]
@@ -179,6 +180,18 @@ fn static_bytes(ty: &Type) -> Option<usize> {
     tensor.dtype().bytes_for(count)
 }
 
+/// True where attributes hold a dimension that only the run knows.
+fn depends_on_symbols(graph: &Graph, node: &Node) -> bool {
+    let Node::Apply(_, children) = node else { return false };
+    let Some(operator) = graph.operator(children[0]) else { return true };
+    let symbolic = Cell::new(false);
+    operator.clone().map_dims(&|dim| {
+        symbolic.set(symbolic.get() || dim.as_const().is_none());
+        dim.clone()
+    });
+    symbolic.get()
+}
+
 fn facts_of(graph: &Graph, node: &Node) -> Facts {
     if let Node::Attributes(operator) = node {
         return Facts::Attributes(operator.clone());
@@ -211,7 +224,8 @@ fn facts_of(graph: &Graph, node: &Node) -> Facts {
             result.is_some_and(|bytes| constant_folding::within_bounds(bytes, inputs))
         }
     };
-    facts.constant = small && operands.iter().all(|values| values.constant);
+    facts.constant =
+        small && operands.iter().all(|values| values.constant) && !depends_on_symbols(graph, node);
     let eager =
         facts.types.len() == 1 && static_bytes(&facts.types[0]).is_some_and(|bytes| bytes <= EAGER_BYTES);
     if facts.constant && eager {

@@ -3,7 +3,7 @@
 //! Anchors come in their order, each after what it needs; pure operations stand right before their first use. So a `bind`
 //! still precedes every user of its symbols: such a user is needed by something that stood after it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use egg::Id;
 use tcc_ir::module::{Function, Location, Operation, Region, Value};
@@ -23,12 +23,28 @@ pub struct Locations {
 }
 
 impl Locations {
-    /// The locations that encoding recorded; the first wins where classes merged.
+    /// The locations that encoding recorded; the first wins where classes merged. Classes that rules made take the name
+    /// of the nearest named class that they serve.
     pub fn new(encoding: &Encoding) -> Locations {
-        let mut of_class = HashMap::new();
+        let graph = &encoding.graph;
+        let mut of_class: HashMap<Id, Location> = HashMap::new();
+        let mut queue = VecDeque::new();
         for (id, location) in &encoding.locations {
-            if location.0.is_some() {
-                of_class.entry(encoding.graph.find(*id)).or_insert_with(|| location.clone());
+            let class = graph.find(*id);
+            if location.0.is_some() && !of_class.contains_key(&class) {
+                of_class.insert(class, location.clone());
+                queue.push_back(class);
+            }
+        }
+        while let Some(class) = queue.pop_front() {
+            for node in &graph[class].nodes {
+                for operand in node.operands() {
+                    let operand = graph.find(*operand);
+                    if !of_class.contains_key(&operand) {
+                        of_class.insert(operand, of_class[&class].clone());
+                        queue.push_back(operand);
+                    }
+                }
             }
         }
         Locations { of_class, of_node: HashMap::new() }

@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use egg::Id;
 use tcc_ir::operator::{Operator, OperatorKind};
 use tcc_ir::scalar::{Arg, ScalarExpr, ScalarOp};
+use tcc_ir::types::TensorType;
 
 use super::analysis::{Graph, Lookup};
 use super::encode::with_epilogue;
@@ -25,6 +26,8 @@ pub const BODY_LIMIT: usize = 64;
 pub const OPERAND_LIMIT: usize = 12;
 /// Largest scalar work of a shared producer that is computed again instead of stored.
 const CHEAP_WORK: f64 = 2.0;
+/// Largest number of scalar nodes that one group computes again.
+const RECOMPUTED_LIMIT: usize = 3;
 
 /// A fused operation that computes a class.
 pub struct Fused {
@@ -150,6 +153,7 @@ impl Fusion<'_> {
         inside.extend(extra);
         let mut group = BTreeSet::from([root]);
         let mut size = self.body(root).map_or(0, |(body, _)| body.nodes.len());
+        let mut recomputed = 0;
         // Latest first: when a class comes up, all its users have been decided.
         let mut work: BTreeSet<(usize, Id)> = BTreeSet::new();
         let push = |class: Id, work: &mut BTreeSet<(usize, Id)>| {
@@ -171,7 +175,10 @@ impl Fusion<'_> {
                 Reach::Shared => exclusive || self.is_cheap(class),
             };
             let more = self.body(class).map_or(0, |(body, _)| body.nodes.len());
-            if allowed && size + more <= BODY_LIMIT {
+            if !exclusive {
+                recomputed += more;
+            }
+            if allowed && size + more <= BODY_LIMIT && recomputed <= RECOMPUTED_LIMIT {
                 size += more;
                 group.insert(class);
                 inside.insert(class);
@@ -183,6 +190,27 @@ impl Fusion<'_> {
 
     /// The composed body of a group and the classes that it reads.
     fn compose(&self, root: Id, group: &BTreeSet<Id>) -> Option<(ScalarExpr, Vec<Id>)> {
+        let all = self.compose_with(root, group, true);
+        // A constant that is left out of the operands no longer broadcasts the result.
+        all.filter(|(_, inputs)| self.reaches_shape(root, inputs))
+            .or_else(|| self.compose_with(root, group, false))
+    }
+
+    /// True where `inputs` broadcast to the shape of `root`.
+    fn reaches_shape(&self, root: Id, inputs: &[Id]) -> bool {
+        let Some(shape) = self.graph.tensor(root).map(|ty| &ty.shape) else { return false };
+        let types: Vec<&TensorType> = inputs.iter().filter_map(|id| self.graph.tensor(*id)).collect();
+        (0..shape.len()).all(|from_last| {
+            let wanted = &shape[shape.len() - 1 - from_last];
+            let has = |ty: &&TensorType| {
+                let axis = ty.rank().checked_sub(from_last + 1);
+                axis.is_some_and(|axis| ty.shape[axis] == *wanted)
+            };
+            types.iter().any(has)
+        })
+    }
+
+    fn compose_with(&self, root: Id, group: &BTreeSet<Id>, any_splat: bool) -> Option<(ScalarExpr, Vec<Id>)> {
         let mut members: Vec<Id> = group.iter().copied().collect();
         members.sort_by_key(|class| self.position.get(class));
         let mut inputs: Vec<Id> = Vec::new();
@@ -193,7 +221,7 @@ impl Fusion<'_> {
             let mut args = Vec::with_capacity(operands.len());
             for operand in operands {
                 let operand = self.graph.find(operand);
-                args.push(match (placed.get(&operand), self.inline(operand)) {
+                args.push(match (placed.get(&operand), self.inline(operand, any_splat)) {
                     (Some(arg), _) => *arg,
                     (None, Some(constant)) => constant,
                     (None, None) => {
@@ -213,11 +241,11 @@ impl Fusion<'_> {
         (!inputs.is_empty() && inputs.len() <= OPERAND_LIMIT).then(|| (expr.prune(), inputs))
     }
 
-    /// A constant of one element, as part of a body.
-    fn inline(&self, class: Id) -> Option<Arg> {
+    /// A constant all of whose elements are equal, as part of a body; only of rank 0 unless `any`.
+    fn inline(&self, class: Id, any: bool) -> Option<Arg> {
         let values = self.graph.values(class)?;
         let tensor = self.graph.tensor(class)?;
-        (values.known.is_some() && tensor.shape.is_empty()).then_some(Arg::Const(values.splat?))
+        (values.constant && (any || tensor.shape.is_empty())).then_some(Arg::Const(values.splat?))
     }
 
     fn of_elementwise(&self, root: Id, reach: Reach) -> Vec<Fused> {

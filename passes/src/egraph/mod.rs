@@ -73,14 +73,18 @@ fn optimize_region(
     let no_selection = || Error::internal("the e-graph has a needed class without an acyclic node");
     let sizes = Sizes::of(function);
     let graph = &encoding.graph;
-    let cost = |class: Id, node: &Node| price::price(graph, &context.machine, &sizes, class, node);
+    let machine = &context.machine;
+    let cost = |class: Id, node: &Node| match plan.fuse {
+        true => price::price_before_fusion(graph, machine, &sizes, class, node),
+        false => price::price(graph, machine, &sizes, class, node),
+    };
     let mut selection = extract::extract(graph, &roots, &cost).ok_or_else(no_selection)?;
     let mut fused = Vec::new();
     if plan.fuse {
         let alternatives = fuse::alternatives(&encoding.graph, &selection, &roots);
         fused = add_fused(&mut encoding.graph, alternatives);
         let graph = &encoding.graph;
-        let cost = |class: Id, node: &Node| price::price(graph, &context.machine, &sizes, class, node);
+        let cost = |class: Id, node: &Node| price::price(graph, machine, &sizes, class, node);
         selection = extract::extract(graph, &roots, &cost).ok_or_else(no_selection)?;
     }
     let mut locations = Locations::new(&encoding);

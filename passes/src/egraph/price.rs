@@ -17,6 +17,15 @@ pub fn is_compile_time(graph: &Graph, class: Id, node: &Node) -> bool {
         && node.operands().iter().all(|id| graph.values(*id).is_some_and(|values| values.constant))
 }
 
+/// Share of the cost of a single scalar function that counts before fusion: most of them end up inside other kernels.
+const BEFORE_FUSION: f64 = 0.05;
+
+/// As [`price`], for a selection that fusion starts from.
+pub fn price_before_fusion(graph: &Graph, machine: &Machine, sizes: &Sizes, class: Id, node: &Node) -> f64 {
+    let seconds = price(graph, machine, sizes, class, node);
+    if matches!(node, Node::Scalar(..)) { BEFORE_FUSION * seconds } else { seconds }
+}
+
 /// Seconds for one node of a class; infinite where its operands do not fit.
 pub fn price(graph: &Graph, machine: &Machine, sizes: &Sizes, class: Id, node: &Node) -> f64 {
     if node.is_leaf() || matches!(node, Node::Result(..)) {

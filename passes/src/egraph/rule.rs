@@ -217,6 +217,9 @@ impl Rule {
             Form::Pattern { lhs, literals, conditions, computed, rhs } => {
                 for pattern in lhs {
                     for matches in pattern.search_with_limit(graph, limit) {
+                        if is_settled(graph, matches.eclass) {
+                            continue;
+                        }
                         for subst in &matches.substs {
                             let m = Match { graph, class: matches.eclass, bindings: Bindings::Subst(subst) };
                             if literals_hold(&m, subst, literals)
@@ -231,7 +234,7 @@ impl Rule {
             Form::Node { heads, apply } => {
                 for head in heads {
                     let Some(classes) = graph.classes_for_op(head) else { continue };
-                    let mut classes: Vec<Id> = classes.collect();
+                    let mut classes: Vec<Id> = classes.filter(|class| !is_settled(graph, *class)).collect();
                     classes.sort_unstable();
                     for class in classes {
                         for node in graph[class].nodes.iter().filter(|node| node.discriminant() == *head) {
@@ -245,6 +248,11 @@ impl Rule {
         found.truncate(limit);
         found
     }
+}
+
+/// Compile-time values are evaluated whatever they are written as, so no rule looks for other forms.
+fn is_settled(graph: &Graph, class: Id) -> bool {
+    graph.values(class).is_some_and(|values| values.constant)
 }
 
 fn literals_hold(m: &Match, subst: &Subst, literals: &[(Var, f64)]) -> bool {

@@ -36,9 +36,11 @@ pub fn rules() -> Vec<Rule> {
         // 1 / x == reciprocal(x)
         Rule::new("one-over", "(div 1 ?x)", "(reciprocal ?x)").when(float),
         // x / y == x * (1/y), y known
+        // except before a rounding: there the last bit of the quotient decides, as quantization defines it
         Rule::new("div-constant", "(div ?x ?c)", "(mul ?x (reciprocal ?c))")
             .when(float)
-            .when_constant(&["?c"]),
+            .when_constant(&["?c"])
+            .when(|m| !is_rounded(m.graph, m.class)),
         // x - y == x + -y, y known
         Rule::new("sub-constant", "(sub ?x ?c)", "(add ?x (neg ?c))")
             .when_constant(&["?c"])
@@ -70,6 +72,11 @@ pub fn rules() -> Vec<Rule> {
         }),
         // select(c, x, x) == x
         Rule::new("select-same", "(select ?c ?x ?x)", "?x"),
+        // x and true == x, x or false == x, x and x == x, x or x == x
+        Rule::new("and-true", "(and ?x 1)", "?x"),
+        Rule::new("or-false", "(or ?x 0)", "?x"),
+        Rule::new("and-same", "(and ?x ?x)", "?x"),
+        Rule::new("or-same", "(or ?x ?x)", "?x"),
         // not(not(x)) == x
         Rule::new("not-not", "(not (not ?x))", "?x"),
         // sqrt(x) then reciprocal twice: 1/(1/x) == x
@@ -87,6 +94,19 @@ pub fn rules() -> Vec<Rule> {
             drop_broadcast,
         ),
     ]
+}
+
+/// True where a user of the class rounds it to integers.
+fn is_rounded(graph: &Graph, class: egg::Id) -> bool {
+    graph[class].parents().any(|parent| {
+        matches!(
+            graph.id_to_node(parent),
+            Node::Scalar(
+                ScalarOp::Call(Function::Round | Function::Floor | Function::Ceil | Function::Trunc),
+                _
+            )
+        )
+    })
 }
 
 fn cast_to_same(graph: &Graph, class: egg::Id, node: &Node) -> Vec<Term> {
@@ -119,4 +139,97 @@ fn drop_broadcast(graph: &Graph, class: egg::Id, node: &Node) -> Vec<Term> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::{SIMPLIFY, testing::*};
+    use tcc_ir::builder::Builder;
+    use tcc_ir::module::{Function, Value};
+    use tcc_ir::operator::Operator;
+    use tcc_ir::scalar::Function as Scalar;
+
+    /// The body of the only map that is left of `apply` on a small tensor; empty where nothing is left.
+    fn body(apply: impl FnOnce(&mut Builder, Value) -> Value) -> String {
+        let before: Function = function(|b| {
+            let x = input(b, "x", &[3, 5]);
+            vec![apply(b, x)]
+        });
+        let after = rewritten(&before, SIMPLIFY, true);
+        assert_equivalent(&before, &after);
+        let bodies: Vec<String> = after
+            .body
+            .operations
+            .iter()
+            .filter_map(|operation| match &operation.operator {
+                Operator::Map { body } => Some(body.to_string()),
+                _ => None,
+            })
+            .collect();
+        assert!(bodies.len() <= 1, "{bodies:?}");
+        bodies.join("")
+    }
+
+    #[test]
+    fn neutral_elements_go() {
+        for (function, number) in
+            [(Scalar::Add, 0.0), (Scalar::Sub, 0.0), (Scalar::Mul, 1.0), (Scalar::Div, 1.0)]
+        {
+            assert_eq!(body(|b, x| b.call_with(function, x, number).unwrap()), "");
+            assert_ne!(body(|b, x| b.call_with(function, x, 2.0).unwrap()), "");
+        }
+        assert_eq!(body(|b, x| b.call_with(Scalar::Pow, x, 1.0).unwrap()), "");
+    }
+
+    #[test]
+    fn a_neutral_element_that_broadcasts_stays() {
+        let before = function(|b| {
+            let x = input(b, "x", &[5]);
+            let zeros = b.constant(tcc_ir::data::Data::from_f32(&[3, 1], &[0.0; 3]).unwrap()).unwrap();
+            vec![b.call(Scalar::Add, &[x, zeros]).unwrap()]
+        });
+        let after = rewritten(&before, SIMPLIFY, true);
+        assert!(!operators(&after).is_empty());
+        assert_equivalent(&before, &after);
+    }
+
+    #[test]
+    fn powers_become_products_and_roots() {
+        assert_eq!(body(|b, x| b.call_with(Scalar::Pow, x, 2.0).unwrap()), "(1) t0 = mul(a0, a0); t0");
+        let root = body(|b, x| {
+            let x = b.call(Scalar::Abs, &[x]).unwrap();
+            b.call_with(Scalar::Pow, x, 0.5).unwrap()
+        });
+        assert_eq!(root, "(1) t0 = abs(a0); t1 = sqrt(t0); t1");
+        assert!(body(|b, x| b.call_with(Scalar::Pow, x, 4.0).unwrap()).contains("pow"));
+    }
+
+    #[test]
+    fn constants_gather() {
+        let text = body(|b, x| {
+            let x = b.call_with(Scalar::Add, x, 1.5).unwrap();
+            let x = b.call_with(Scalar::Mul, x, 2.0).unwrap();
+            let x = b.call_with(Scalar::Sub, x, 4.0).unwrap();
+            b.call_with(Scalar::Div, x, 4.0).unwrap()
+        });
+        assert_eq!(text, "(1) t0 = mul(a0, f32:0.5); t1 = add(t0, f32:-0.25); t1");
+    }
+
+    #[test]
+    fn a_quotient_that_is_rounded_stays_a_quotient() {
+        let text = body(|b, x| {
+            let x = b.call_with(Scalar::Div, x, 0.3).unwrap();
+            b.call(Scalar::Round, &[x]).unwrap()
+        });
+        assert!(text.contains("div"), "{text}");
+    }
+
+    #[test]
+    fn negations_cancel() {
+        let text = body(|b, x| {
+            let y = b.call(Scalar::Neg, &[x]).unwrap();
+            b.call(Scalar::Neg, &[y]).unwrap()
+        });
+        assert_eq!(text, "");
+    }
 }

@@ -5,7 +5,6 @@ use egg::Id;
 use tcc_ir::contraction::ContractionSpec;
 use tcc_ir::dim::Dim;
 use tcc_ir::operator::Operator;
-use tcc_ir::scalar::Function;
 use tcc_ir::words::Layout;
 
 use super::permutation;
@@ -76,6 +75,12 @@ pub fn rules() -> Vec<Rule> {
                 let spec = spec(m, "?a")?;
                 onto_labels(m, "?s", &spec.lhs, &spec.rhs)
             }),
+        // contract(x * s, y) == contract(x, y) * s, one number s
+        Rule::new("number-contract", "(contract ?a (mul ?x ?s) ?y)", "(mul (contract ?a ?x ?y) ?s)")
+            .when(|m| one_float_type(m, "?x", "?s") && is_number(m) && !m.is_constant("?y")),
+        // contract(x, y * s) == contract(x, y) * s, one number s
+        Rule::new("contract-number", "(contract ?a ?y (mul ?x ?s))", "(mul (contract ?a ?y ?x) ?s)")
+            .when(|m| one_float_type(m, "?x", "?s") && is_number(m) && !m.is_constant("?x")),
         // contract(x + b, w) == contract(x, w) + contract(b, w), b the same in every row
         Rule::new(
             "shift-contract",
@@ -101,7 +106,7 @@ pub fn rules() -> Vec<Rule> {
             }
             Some(Term::apply(Operator::Broadcast { shape: row }, [m.term("?b")?]))
         }),
-        // normalize(x) * s, then + b: left to the epilogue; a constant after an epilogue-free mean is distributed there
+        // window(x * s) == window(x) * s for sums and means, one s
         Rule::new("scale-window", "(window ?a (mul ?x ?s))", "(mul (window ?a ?x) ?s)")
             .when(|m| {
                 let one = m.splat("?s").is_some() && m.shape("?s").is_some_and(|shape| shape.is_empty());
@@ -110,6 +115,11 @@ pub fn rules() -> Vec<Rule> {
             })
             .when(|m| m.dtype("?x").is_some_and(|dtype| dtype.is_float())),
     ]
+}
+
+/// True where `?s` is one number of rank 0.
+fn is_number(m: &Match) -> bool {
+    m.splat("?s").is_some() && m.shape("?s").is_some_and(|shape| shape.is_empty())
 }
 
 fn channel_axis(layout: Layout, rank: usize) -> usize {
@@ -167,33 +177,119 @@ fn onto_axis(
 }
 
 /// A constant that broadcasts against axes `from`, seen from axes `to`; `None` where it varies along other ones.
-pub(super) fn onto_labels(m: &Match, variable: &str, from: &[u8], to: &[u8]) -> Option<Term> {
+fn onto_labels(m: &Match, variable: &str, from: &[u8], to: &[u8]) -> Option<Term> {
     let id: Id = m.id(variable)?;
-    let shape = m.graph.tensor(id)?.shape.clone();
-    let offset = from.len().checked_sub(shape.len())?;
-    let mut full = vec![Dim::Const(1); offset];
-    full.extend(shape);
-    if from.iter().zip(&full).any(|(label, dim)| !dim.is(1) && !to.contains(label)) {
+    let shape = &m.graph.tensor(id)?.shape;
+    let mut full = vec![Dim::Const(1); from.len().checked_sub(shape.len())?];
+    full.extend(shape.iter().cloned());
+    labels_onto(Term::reshape(m.graph, full.clone(), id), &full, from, to)
+}
+
+/// As [`onto_labels`], for a term of a shape with as many axes as `from`.
+pub(super) fn labels_onto(x: Term, shape: &[Dim], from: &[u8], to: &[u8]) -> Option<Term> {
+    if from.iter().zip(shape).any(|(label, dim)| !dim.is(1) && !to.contains(label)) {
         return None;
     }
+    let place = |label: &u8| from.iter().position(|candidate| candidate == label);
     // Bring the axes into the order of `to`, those without a place there (all of extent 1) last.
-    let mut perm: Vec<usize> =
-        to.iter().filter_map(|label| from.iter().position(|candidate| candidate == label)).collect();
+    let mut perm: Vec<usize> = to.iter().filter_map(place).collect();
     perm.extend((0..from.len()).filter(|axis| !to.contains(&from[*axis])));
-    let target: Vec<Dim> = to
-        .iter()
-        .map(|label| {
-            from.iter()
-                .position(|candidate| candidate == label)
-                .map_or(Dim::Const(1), |axis| full[axis].clone())
-        })
-        .collect();
-    let aligned = Term::reshape(m.graph, full, id);
-    let ordered = if permutation::is_identity(&perm) { aligned } else { Term::transpose(perm, aligned) };
+    let target: Vec<Dim> =
+        to.iter().map(|label| place(label).map_or(Dim::Const(1), |axis| shape[axis].clone())).collect();
+    let ordered = if permutation::is_identity(&perm) { x } else { Term::transpose(perm, x) };
     Some(Term::apply(Operator::Reshape { shape: target }, [ordered]))
 }
 
-/// `a * b` as a term.
-pub(super) fn product(a: Term, b: Term) -> Term {
-    Term::call(Function::Mul, [a, b])
+#[cfg(test)]
+mod tests {
+    use crate::rules::{SIMPLIFY, fusion_tests::convolve, testing::*};
+    use tcc_ir::scalar::Function as Scalar;
+
+    #[test]
+    fn scales_of_output_channels_move_into_filters() {
+        for (groups, shape) in [(1usize, [1i64, 3, 5, 4]), (3, [2, 3, 3, 7])] {
+            let before = function(|b| {
+                let x = input(b, "x", &shape);
+                let w = weights(b, 1, &[6, 3 / groups, 2, 3]);
+                let y = convolve(b, x, w, 1, 1, groups);
+                let s = weights(b, 2, &[6, 1, 1]);
+                vec![b.call(Scalar::Mul, &[y, s]).unwrap()]
+            });
+            let after = rewritten(&before, SIMPLIFY, false);
+            assert_eq!(operators(&after), ["convolve"]);
+            assert_equivalent(&before, &after);
+        }
+    }
+
+    #[test]
+    fn scales_along_other_axes_stay() {
+        let before = function(|b| {
+            let x = input(b, "x", &[1, 2, 5, 5]);
+            let w = weights(b, 1, &[5, 2, 3, 3]);
+            let y = convolve(b, x, w, 1, 1, 1);
+            let s = weights(b, 2, &[5]);
+            vec![b.call(Scalar::Mul, &[y, s]).unwrap()]
+        });
+        let after = rewritten(&before, SIMPLIFY, false);
+        assert_eq!(operators(&after), ["convolve", "map"]);
+        assert_equivalent(&before, &after);
+    }
+
+    #[test]
+    fn scales_around_contractions_move_into_weights() {
+        let before = function(|b| {
+            let x = input(b, "x", &[2, 3, 5]);
+            let gain = weights(b, 1, &[5]);
+            let x = b.call(Scalar::Mul, &[x, gain]).unwrap();
+            let w = weights(b, 2, &[7, 5]);
+            let y = b.contract("amk,nk->amn".parse().unwrap(), x, w).unwrap();
+            let s = weights(b, 3, &[1, 7]);
+            vec![b.call(Scalar::Mul, &[y, s]).unwrap()]
+        });
+        let after = rewritten(&before, SIMPLIFY, false);
+        assert_eq!(operators(&after), ["contract"]);
+        assert_equivalent(&before, &after);
+    }
+
+    #[test]
+    fn scales_of_rows_stay() {
+        let before = function(|b| {
+            let x = input(b, "x", &[3, 5]);
+            let w = weights(b, 2, &[5, 3]);
+            let y = b.contract("mk,kn->mn".parse().unwrap(), x, w).unwrap();
+            let s = weights(b, 3, &[3, 1]);
+            vec![b.call(Scalar::Mul, &[y, s]).unwrap()]
+        });
+        let after = rewritten(&before, SIMPLIFY, false);
+        assert_eq!(operators(&after), ["contract", "map"]);
+        assert_equivalent(&before, &after);
+    }
+
+    #[test]
+    fn shifts_before_contractions_become_biases() {
+        let before = function(|b| {
+            let x = input(b, "x", &[2, 3, 5]);
+            let shift = weights(b, 1, &[5]);
+            let x = b.call(Scalar::Add, &[x, shift]).unwrap();
+            let w = weights(b, 2, &[5, 4]);
+            vec![b.contract("amk,kn->amn".parse().unwrap(), x, w).unwrap()]
+        });
+        let after = rewritten(&before, SIMPLIFY, true);
+        assert_eq!(operators(&after), ["contract"]);
+        assert_equivalent(&before, &after);
+    }
+
+    #[test]
+    fn filters_that_only_the_run_knows_keep_their_scale() {
+        let before = function(|b| {
+            let x = input(b, "x", &[1, 2, 4, 4]);
+            let w = input(b, "w", &[3, 2, 3, 3]);
+            let y = convolve(b, x, w, 1, 0, 1);
+            let s = weights(b, 2, &[3, 1, 1]);
+            vec![b.call(Scalar::Mul, &[y, s]).unwrap()]
+        });
+        let after = rewritten(&before, SIMPLIFY, false);
+        assert_eq!(operators(&after), ["convolve", "map"]);
+        assert_equivalent(&before, &after);
+    }
 }

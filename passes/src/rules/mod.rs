@@ -1,10 +1,17 @@
 //! The rewrite rules, one topic a file.
 
 pub mod algebra;
+pub mod attention;
 pub mod fold_affine;
+pub mod gelu;
 pub mod layout;
+pub mod mean;
+pub mod normalization;
 pub mod permutation;
+pub mod qdq;
 pub mod reshape;
+pub mod silu;
+pub mod softmax;
 pub mod transpose;
 
 #[cfg(test)]
@@ -27,6 +34,12 @@ pub const SIMPLIFY: &[Topic] = &[
     Topic { name: "transpose", rules: transpose::rules },
     Topic { name: "reshape", rules: reshape::rules },
     Topic { name: "fold_affine", rules: fold_affine::rules },
+    Topic { name: "qdq", rules: qdq::rules },
+    Topic { name: "softmax", rules: softmax::rules },
+    Topic { name: "normalization", rules: normalization::rules },
+    Topic { name: "silu", rules: silu::rules },
+    Topic { name: "gelu", rules: gelu::rules },
+    Topic { name: "attention", rules: attention::rules },
 ];
 
 /// Rules that move data layouts.

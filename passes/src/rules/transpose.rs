@@ -43,6 +43,8 @@ pub fn rules() -> Vec<Rule> {
                     .is_some_and(|(perm, shape)| permutation::keeps_order(perm, shape))
             })
             .attributes("?shape", |m| Some(Operator::Reshape { shape: m.result()?.shape.clone() })),
+        // transpose(merge axes(x)) == merge axes(transpose(x))
+        Rule::new("transpose-merged", "(transpose ?a (reshape ?b ?x))", "?y").with("?y", merged_transpose),
         Rule::on_heads(
             "map-transpose",
             "(f (transpose ?a ?x) ?y) => (transpose ?a (f ?x (transpose ?inverse ?y)))",
@@ -88,7 +90,46 @@ pub fn rules() -> Vec<Rule> {
     ]
 }
 
-fn scalar_heads() -> Vec<Head> {
+/// For each axis of `merged`, the run of axes of `shape` that it is the product of; `None` where axes are split.
+fn merged_axes(shape: &[Dim], merged: &[Dim]) -> Option<Vec<Vec<usize>>> {
+    let mut groups = Vec::with_capacity(merged.len());
+    let mut next = 0;
+    for extent in merged {
+        let mut group = Vec::new();
+        let mut product = Dim::Const(1);
+        while product != *extent || (group.is_empty() && next < shape.len() && shape[next].is(1)) {
+            product = product * shape.get(next)?.clone();
+            group.push(next);
+            next += 1;
+        }
+        groups.push(group);
+    }
+    // Unit axes at the end belong to the last group.
+    while next < shape.len() {
+        if !shape[next].is(1) {
+            return None;
+        }
+        groups.last_mut()?.push(next);
+        next += 1;
+    }
+    Some(groups)
+}
+
+fn merged_transpose(m: &Match) -> Option<Term> {
+    let (shape, Operator::Reshape { shape: merged }) = (m.shape("?x")?, m.operator("?b")?) else {
+        return None;
+    };
+    // Extents of 0 make every grouping look right.
+    if shape.len() <= merged.len() || shape.iter().any(|dim| dim.is(0)) {
+        return None;
+    }
+    let groups = merged_axes(shape, merged)?;
+    let moved: Vec<usize> = perm(m, "?a")?.iter().flat_map(|axis| groups[*axis].clone()).collect();
+    let reshape = Operator::Reshape { shape: m.result()?.shape.clone() };
+    Some(Term::apply(reshape, [Term::transpose(moved, m.term("?x")?)]))
+}
+
+pub(super) fn scalar_heads() -> Vec<Head> {
     let calls = Function::ALL.iter().map(|function| ScalarOp::Call(*function));
     let casts = DType::ALL.iter().flat_map(|dtype| {
         [ScalarOp::Cast(*dtype), ScalarOp::CastAlternate(*dtype), ScalarOp::Bitcast(*dtype)]
@@ -294,4 +335,132 @@ fn out_of_contract(graph: &Graph, _class: Id, node: &Node) -> Vec<Term> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{SIMPLIFY, testing::*};
+    use tcc_ir::builder::Builder;
+    use tcc_ir::module::{Function as Body, Value};
+    use tcc_ir::scalar::Scalar;
+    use tcc_ir::types::Type;
+    use tcc_ir::words::{PadKind, ReduceKind};
+
+    /// `apply` between a transpose and its inverse, so that both go where the rule holds.
+    fn between(shape: &[i64], perm: &[usize], apply: impl FnOnce(&mut Builder, Value) -> Value) -> Body {
+        function(|b| {
+            let x = input(b, "x", shape);
+            let y = b.transpose(x, perm.to_vec()).unwrap();
+            let y = apply(b, y);
+            vec![b.transpose(y, permutation::inverse(perm)).unwrap()]
+        })
+    }
+
+    fn check(before: &Body, expected: &[&str]) {
+        let after = rewritten(before, SIMPLIFY, false);
+        assert_eq!(operators(&after), expected);
+        assert_equivalent(before, &after);
+    }
+
+    #[test]
+    fn transposes_pass_through_what_keeps_axes() {
+        let (shape, perm) = ([2, 3, 4, 5], [0, 2, 3, 1]);
+        check(&between(&shape, &perm, |b, x| b.call_with(Function::Max, x, 0.0).unwrap()), &["map"]);
+        check(
+            &between(&shape, &perm, |b, x| {
+                let bias = weights(b, 1, &[3]);
+                b.call(Function::Add, &[x, bias]).unwrap()
+            }),
+            &["map"],
+        );
+        check(
+            &between(&shape, &perm, |b, x| b.reduce(ReduceKind::Sum, x, vec![3], true).unwrap()),
+            &["reduce"],
+        );
+        check(
+            &between(&shape, &perm, |b, x| b.op1(Operator::Softmax { axis: 3, log: false }, &[x]).unwrap()),
+            &["softmax"],
+        );
+        check(
+            &between(&shape, &perm, |b, x| b.op1(Operator::Concat { axis: 1 }, &[x, x]).unwrap()),
+            &["concat"],
+        );
+        check(&between(&shape, &perm, |b, x| b.normalize(x, vec![3], 1e-5, true).unwrap()), &["normalize"]);
+        let pad = |b: &mut Builder, x: Value| {
+            let value = b.scalar(Scalar::float(DType::F32, 0.5)).unwrap();
+            let dims = |numbers: [i64; 4]| numbers.map(Dim::Const).to_vec();
+            let (low, high) = (dims([0, 1, 2, 0]), dims([0, 0, 3, 1]));
+            b.op1(Operator::Pad { kind: PadKind::Constant, low, high }, &[x, value]).unwrap()
+        };
+        check(&between(&shape, &perm, pad), &["pad"]);
+    }
+
+    #[test]
+    fn reductions_may_drop_axes() {
+        let before = function(|b| {
+            let x = input(b, "x", &[2, 3, 4, 5]);
+            let y = b.transpose(x, vec![3, 1, 0, 2]).unwrap();
+            vec![b.reduce(ReduceKind::Max, y, vec![1, 2], false).unwrap()]
+        });
+        let after = rewritten(&before, SIMPLIFY, false);
+        assert_equivalent(&before, &after);
+    }
+
+    #[test]
+    fn contractions_take_transposes_in() {
+        let before = function(|b| {
+            let x = input(b, "x", &[4, 2, 3]);
+            let y = input(b, "y", &[2, 5, 4]);
+            let x = b.transpose(x, vec![1, 2, 0]).unwrap();
+            let y = b.transpose(y, vec![0, 2, 1]).unwrap();
+            let z = b.contract("bmk,bkn->bmn".parse().unwrap(), x, y).unwrap();
+            vec![b.transpose(z, vec![0, 2, 1]).unwrap()]
+        });
+        check(&before, &["contract"]);
+    }
+
+    #[test]
+    fn merged_axes_move_together() {
+        let before = function(|b| {
+            let x = input(b, "x", &[2, 3, 4, 5]);
+            let y = b.reshape(x, vec![6.into(), 4.into(), 5.into()]).unwrap();
+            let y = b.transpose(y, vec![0, 2, 1]).unwrap();
+            let y = b.reshape(y, vec![2.into(), 3.into(), 5.into(), 4.into()]).unwrap();
+            vec![b.transpose(y, vec![0, 1, 3, 2]).unwrap()]
+        });
+        check(&before, &[]);
+    }
+
+    #[test]
+    fn a_single_transpose_stays() {
+        let before = function(|b| {
+            let x = input(b, "x", &[3, 4]);
+            vec![b.transpose(x, vec![1, 0]).unwrap()]
+        });
+        check(&before, &["transpose"]);
+    }
+
+    #[test]
+    fn symbolic_extents_are_the_normal_case() {
+        let before = function(|b| {
+            let (n, m) = (Dim::named("n"), Dim::named("m"));
+            b.declare(&tcc_ir::dim::Symbol::new("n"), Default::default());
+            b.declare(&tcc_ir::dim::Symbol::new("m"), Default::default());
+            let x = b.input("x", Type::tensor(DType::F32, vec![n.clone(), m.clone(), 3.into()]));
+            let y = b.reshape(x, vec![n.clone() * m.clone(), 3.into()]).unwrap();
+            let y = b.transpose(y, vec![1, 0]).unwrap();
+            let y = b.call(Function::Exp, &[y]).unwrap();
+            let y = b.transpose(y, vec![1, 0]).unwrap();
+            vec![b.reshape(y, vec![n, m, 3.into()]).unwrap()]
+        });
+        check(&before, &["map"]);
+    }
+
+    #[test]
+    fn empty_tensors_keep_their_shape() {
+        let before = between(&[2, 0, 3, 1], &[0, 2, 3, 1], |b, x| b.call(Function::Abs, &[x]).unwrap());
+        let after = rewritten(&before, SIMPLIFY, false);
+        assert_equivalent(&before, &after);
+    }
 }
