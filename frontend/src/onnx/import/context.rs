@@ -150,7 +150,9 @@ impl<'o> Context<'o> {
 
     fn node(&mut self, node: &Node) -> Result<(), OnnxError> {
         self.builder.set_location(Location::named(&node.id.name));
-        let reason = match self.lower(node) {
+        let before = self.builder.function().types.len();
+        let lowered = self.lower(node).and_then(|bindings| self.check_extents(before).map(|()| bindings));
+        let reason = match lowered {
             Ok(bindings) => {
                 for (output, binding) in node.outputs.iter().zip(bindings) {
                     if !output.is_empty() {
@@ -187,6 +189,17 @@ impl<'o> Context<'o> {
         }
         for output in node.outputs.iter().filter(|output| !output.is_empty()) {
             self.scopes.bind(output, Binding::Refused);
+        }
+        Ok(())
+    }
+
+    /// Refuses extents that came out negative, in the types of all values since the first `before`.
+    fn check_extents(&self, before: usize) -> Result<(), Refusal> {
+        for ty in &self.builder.function().types[before..] {
+            let negative = |dim: &Dim| dim.as_const().is_some_and(|size| size < 0);
+            if ty.as_tensor().is_some_and(|tensor| tensor.shape.iter().any(negative)) {
+                return Err(super::refusal::operands(format!("a result of type {ty} has a negative extent")));
+            }
         }
         Ok(())
     }

@@ -8,6 +8,9 @@ use tcc_ir::dtype::DType;
 use tcc_ir::module::Value;
 use tcc_ir::operator::Operator;
 
+/// Most entries of a run-time shape. The number comes from the file; no real tensor has more axes than this.
+pub(crate) const MOST_AXES: usize = 64;
+
 /// Run-time sizes are never negative.
 pub(crate) const SIZE: Range = Range { low: 0, high: i64::MAX };
 
@@ -47,8 +50,7 @@ impl Context<'_> {
             [length] => length.as_const().ok_or(Refusal::RunTime { operand, name })?,
             _ => return Err(operands(format!("{name} has {} axes, expected at most one", shape.len()))),
         };
-        // A rank comes from the file; no real tensor has more axes than this.
-        if !(0..=64).contains(&count) {
+        if !(0..=MOST_AXES as i64).contains(&count) {
             return Err(Refusal::RunTime { operand, name });
         }
         let symbols: Vec<_> = (0..count).map(|_| self.builder.fresh_symbol(name, range)).collect();

@@ -35,6 +35,7 @@ fn choose(context: &mut Context<'_>, node: &Node) -> Lowered {
         return context.inline(if *condition != 0 { yes } else { no });
     }
     let condition = context.operand(node, 0, "cond")?;
+    context.check_condition(condition)?;
     let regions = vec![branch(context, yes)?, branch(context, no)?];
     let mut types = Vec::new();
     for (&a, &b) in regions[0].results.iter().zip(&regions[1].results) {
@@ -153,6 +154,13 @@ impl Context<'_> {
         }
     }
 
+    fn check_condition(&self, value: Value) -> Result<(), Refusal> {
+        match self.dtype(value)? {
+            DType::Bool => Ok(()),
+            other => Err(operands(format!("the condition is of type {other}, not a truth value"))),
+        }
+    }
+
     fn truth(&mut self, value: bool) -> Result<Value, Refusal> {
         Ok(self.builder.scalar(Scalar::integer(DType::Bool, i64::from(value)))?)
     }
@@ -169,7 +177,10 @@ fn iterate(context: &mut Context<'_>, node: &Node) -> Lowered {
         None => context.integer(-1)?,
     };
     let condition = match context.optional(node, 1)? {
-        Some(condition) => context.builder.reshape(condition, Vec::new())?,
+        Some(condition) => {
+            context.check_condition(condition)?;
+            context.builder.reshape(condition, Vec::new())?
+        }
         None => context.truth(true)?,
     };
     let mut carried = Vec::new();
@@ -193,6 +204,7 @@ fn iterate(context: &mut Context<'_>, node: &Node) -> Lowered {
     let results = context.append_loop([limit, condition], &carried, trips, |context, parameters| {
         let hand_on = |_: &mut Context<'_>, parameters: &[Value]| Ok(parameters.to_vec());
         context.region(body, parameters, hand_on, |context, _, mut outputs| {
+            context.check_condition(outputs[0])?;
             outputs[0] = context.builder.reshape(outputs[0], Vec::new())?;
             Ok(outputs)
         })

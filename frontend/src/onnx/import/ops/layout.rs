@@ -5,7 +5,7 @@ use super::super::context::{Context, Lowered, one};
 use super::super::known::Known;
 use super::super::refusal::{Refusal, attribute, operands, unsupported};
 use super::super::scope::Binding;
-use super::super::sizes::{self, SIZE};
+use super::super::sizes::{self, MOST_AXES, SIZE};
 use super::super::table::{Entry, between, since};
 use tcc_ir::dim::{Dim, Range};
 use tcc_ir::dtype::DType;
@@ -105,7 +105,8 @@ fn resolve_target(
     let extents = context.shape(target)?;
     let [length] = &extents[..] else { return Err(operands("shape is no vector")) };
     let length = length.as_const().ok_or(Refusal::RunTime { operand: 1, name: "shape" })?;
-    let length = usize::try_from(length).map_err(|_| operands("shape has a negative length"))?;
+    let length = usize::try_from(length).ok().filter(|&length| length <= MOST_AXES);
+    let length = length.ok_or_else(|| operands("shape has too many entries"))?;
     let mut sizes = context.builder.cast(target, DType::I64)?;
     if !zero_is_zero {
         let copied = (0..length).map(|axis| source.get(axis).cloned().unwrap_or(Dim::Const(0))).collect();

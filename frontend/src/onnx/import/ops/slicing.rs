@@ -41,12 +41,15 @@ fn slice(context: &mut Context<'_>, node: &Node) -> Lowered {
         (None, Some([length])) => super::layout::constant_size(length, "the number of starts")?,
         _ => return Err(operands("starts are missing")),
     };
+    if count > shape.len() {
+        return Err(operands(format!("{count} starts for rank {}", shape.len())));
+    }
     let axes = match list(context, node, "axes", 3)? {
         Some(axes) => sizes::axes(&axes, shape.len())?,
         None => (0..count).collect(),
     };
     let steps = context.integers(node, 4, "steps")?.unwrap_or_else(|| vec![1; count]);
-    if axes.len() != count || steps.len() != count || steps.contains(&0) || count > shape.len() {
+    if axes.len() != count || steps.len() != count || steps.contains(&0) {
         return Err(operands("starts, axes and steps do not fit"));
     }
     let mut part = Part::whole(&shape);
@@ -230,6 +233,9 @@ impl Context<'_> {
         size: Dim,
     ) -> Result<Value, Refusal> {
         let mut part = Part::whole(&self.shape(x)?);
+        if axis >= part.sizes.len() {
+            return Err(operands(format!("axis {axis} is outside of rank {}", part.sizes.len())));
+        }
         part.starts[axis] = start;
         part.sizes[axis] = size;
         part.of(self, x)
