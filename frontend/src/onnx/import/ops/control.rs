@@ -343,15 +343,16 @@ fn map_sequence(context: &mut Context<'_>, node: &Node) -> Lowered {
     }
     let limit = context.host("SequenceLength", "{}", &[Type::tensor(DType::I64, vec![])], &[first])?[0];
     let condition = context.truth(true)?;
-    let results = context.append_loop([limit, condition], &carried, Dim::Const(0), |context, parameters| {
-        context.region(body, parameters, pick, |context, parameters, outputs| {
-            let mut results = vec![parameters[1]];
-            for (&sequence, output) in parameters[2..].iter().zip(outputs) {
-                let ty = context.builder.type_of(sequence).clone();
-                results.push(context.host("SequenceInsert", "{}", &[ty], &[sequence, output])?[0]);
-            }
-            Ok(results)
-        })
-    })?;
+    let results =
+        context.append_loop([limit, condition], &carried, Dim::Const(0), |context, parameters| {
+            context.region(body, parameters, pick, |context, parameters, outputs| {
+                let mut results = vec![parameters[1]];
+                for (&sequence, output) in parameters[2..].iter().zip(outputs) {
+                    let ty = context.builder.type_of(sequence).clone();
+                    results.push(context.host("SequenceInsert", "{}", &[ty], &[sequence, output])?[0]);
+                }
+                Ok(results)
+            })
+        })?;
     Ok(results.into_iter().map(Binding::Value).collect())
 }

@@ -7,7 +7,7 @@ use super::super::known::Known;
 use super::super::refusal::{Refusal, attribute, operands, unsupported};
 use super::super::scope::Binding;
 use super::super::sizes::SIZE;
-use super::super::table::{Entry, since};
+use super::super::table::{Entry, between, since};
 use super::scalar::Body;
 use tcc_ir::attribute::Real;
 use tcc_ir::convert::push_scalar;
@@ -30,7 +30,9 @@ pub(super) static TABLE: &[Entry] = &[
     since(1, "RandomUniformLike", |context, node| random(context, node, RandomKind::Uniform, true)),
     since(1, "RandomNormalLike", |context, node| random(context, node, RandomKind::Normal, true)),
     since(15, "Bernoulli", bernoulli),
+    between(1, 6, "Dropout", old_dropout),
     since(7, "Dropout", dropout),
+    since(17, "MelWeightMatrix", mel_weights),
     since(17, "HannWindow", |context, node| cosine_window(context, node, &[0.5, -0.5])),
     since(17, "HammingWindow", |context, node| cosine_window(context, node, &[25.0 / 46.0, -21.0 / 46.0])),
     since(17, "BlackmanWindow", |context, node| cosine_window(context, node, &[0.42, -0.5, 0.08])),
@@ -237,6 +239,14 @@ fn uniform(context: &mut Context<'_>, shape: Vec<Dim>, dtype: DType, seed: i64) 
     Ok(context.builder.op1(operator, &[])?)
 }
 
+/// The identity where `is_test` says so.
+fn old_dropout(context: &mut Context<'_>, node: &Node) -> Lowered {
+    if !node.flag("is_test", false)? || node.output(1).is_some() {
+        return Err(unsupported("dropping elements at random; export the model for inference"));
+    }
+    one(context.operand(node, 0, "data")?)
+}
+
 /// The identity outside of training; in training mode elements are dropped at random and the others scaled up.
 fn dropout(context: &mut Context<'_>, node: &Node) -> Lowered {
     let x = context.operand(node, 0, "data")?;
@@ -294,4 +304,54 @@ fn cosine_window(context: &mut Context<'_>, node: &Node, coefficients: &[f64]) -
     }
     let result = body.cast(total, to);
     one(context.builder.map(body.finish_as_is(result), &[place, divisor])?)
+}
+
+/// Triangular filters that are evenly spaced on the mel scale, `[spectrum bins, mel bins]`.
+fn mel_weights(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let number = node.int("output_datatype")?.unwrap_or(1);
+    let to = dtype_of_number("output_datatype", number)?;
+    let scalar = |operand, name| -> Result<f64, Refusal> {
+        match context.numbers(node, operand, name)?.as_deref() {
+            Some([value]) => Ok(*value),
+            _ => Err(operands(format!("{name} is no scalar"))),
+        }
+    };
+    let (mels, length) = (scalar(0, "num_mel_bins")?, scalar(1, "dft_length")?);
+    let rate = scalar(2, "sample_rate")?;
+    let (low, high) = (scalar(3, "lower_edge_hertz")?, scalar(4, "upper_edge_hertz")?);
+    let in_range = (1.0..=4096.0).contains(&mels) && (1.0..=1e6).contains(&length) && rate > 0.0;
+    if !in_range || !(0.0..high).contains(&low) {
+        return Err(operands(format!(
+            "{mels} filters over {low} to {high} Hz of a transform of {length} points"
+        )));
+    }
+    let (columns, bins) = (mels as usize, length as usize / 2 + 1);
+    let to_mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
+    // The definition spreads one edge more than the filters have.
+    let step = (to_mel(high) - to_mel(low)) / (mels + 2.0);
+    // Edges of the filters as spectrum bins, rounded down.
+    let edge = |index: usize| {
+        let hertz = 700.0 * (10f64.powf((to_mel(low) + step * index as f64) / 2595.0) - 1.0);
+        (((length + 1.0) * hertz / rate).floor() as i64).max(0)
+    };
+    let mut weights = vec![0f32; bins * columns];
+    for column in 0..columns {
+        let (first, centre, last) = (edge(column), edge(column + 1), edge(column + 2));
+        let mut put = |bin: i64, value: f64| {
+            if let Some(weight) = usize::try_from(bin).ok().filter(|&bin| bin < bins) {
+                weights[weight * columns + column] = value as f32;
+            }
+        };
+        if first == centre {
+            put(centre, 1.0);
+        }
+        (first..=centre)
+            .filter(|_| first < centre)
+            .for_each(|bin| put(bin, (bin - first) as f64 / (centre - first) as f64));
+        (centre..last)
+            .filter(|_| centre < last)
+            .for_each(|bin| put(bin, (last - bin) as f64 / (last - centre) as f64));
+    }
+    let matrix = context.builder.constant(Data::from_f32(&[bins, columns], &weights)?)?;
+    one(context.builder.cast(matrix, to)?)
 }

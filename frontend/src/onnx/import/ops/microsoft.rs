@@ -28,6 +28,8 @@ pub(super) static TABLE: &[Entry] = &[
         skip_normalization(context, node, false)
     }),
     custom(DOMAIN, "MultiHeadAttention", multi_head_attention),
+    custom(DOMAIN, "Attention", packed_attention),
+    custom(DOMAIN, "EmbedLayerNormalization", embedding),
 ];
 
 /// `x + bias`, then the Gaussian error linear unit, by the error function or by its approximation with tanh.
@@ -195,6 +197,135 @@ fn multi_head_attention(context: &mut Context<'_>, node: &Node) -> Lowered {
     let y = context.attend(&Heads { q, k, v, mask, scale, softcap: 0.0, causal })?;
     let y = context.join_heads(y)?;
     Ok([y, k, v].map(Binding::Value).to_vec())
+}
+
+/// Self-attention with one projection to queries, keys and values.
+fn packed_attention(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let heads = node.int("num_heads")?.filter(|&heads| heads > 0);
+    let heads = Dim::Const(heads.ok_or_else(|| attribute("num_heads", "missing or not positive"))?);
+    if node.flag("do_rotary", false)? || (6..node.inputs.len()).any(|index| node.input(index).is_some()) {
+        return Err(unsupported("rotation of positions, or a cache of fixed length"));
+    }
+    let (x, weights) = (context.operand(node, 0, "input")?, context.operand(node, 1, "weights")?);
+    let mut projected = context.matmul(x, weights)?;
+    if let Some(bias) = context.optional(node, 2)? {
+        projected = context.call(Function::Add, &[projected, bias])?;
+    }
+    let shape = context.shape(projected)?;
+    let [batch, _, width] = &shape[..] else {
+        return Err(operands("the input is [batch, length, features]"));
+    };
+    let sizes: Vec<Dim> = match node.ints("qkv_hidden_sizes")? {
+        Some(&[q, k, v]) => [q, k, v].map(Dim::Const).to_vec(),
+        Some(sizes) => return Err(attribute("qkv_hidden_sizes", format!("{sizes:?}"))),
+        None => vec![width.floor_div(&Dim::Const(3)); 3],
+    };
+    let (mut parts, mut start) = (Vec::new(), Dim::Const(0));
+    for size in sizes {
+        let part = context.slice_axis(projected, 2, start.clone(), size.clone())?;
+        parts.push(context.split_heads(part, heads.clone())?);
+        start = start + size;
+    }
+    if let Some(past) = context.optional(node, 4)? {
+        for index in 0..2 {
+            let part = context.slice_axis(past, 0, Dim::from(index), Dim::Const(1))?;
+            let part_shape = context.shape(part)?.split_off(1);
+            let part = context.builder.reshape(part, part_shape)?;
+            parts[1 + index] =
+                context.builder.op1(Operator::Concat { axis: 2 }, &[part, parts[1 + index]])?;
+        }
+    }
+    let [q, k, v] = parts[..] else { return Err(operands("three projections are needed")) };
+    let (dtype, keys) = (context.dtype(q)?, context.shape(k)?[2].clone());
+    let mut mask = None;
+    if let Some(given) = context.optional(node, 3)? {
+        let visible = visible_keys(context, given, batch, &keys)?;
+        mask = Some(context.additive_mask(visible, &keys, dtype)?);
+    }
+    if let Some(bias) = context.optional(node, 5)? {
+        let bias = context.additive_mask(bias, &keys, dtype)?;
+        mask = Some(match mask {
+            Some(mask) => context.call(Function::Add, &[mask, bias])?,
+            None => bias,
+        });
+    }
+    let scale = node.float("scale")?.filter(|&scale| scale != 0.0).map(f64::from);
+    let causal = node.flag("unidirectional", false)?;
+    let y = context.attend(&Heads { q, k, v, mask, scale, softcap: 0.0, causal })?;
+    let mut results = vec![Binding::Value(context.join_heads(y)?)];
+    if node.output(1).is_some() {
+        let mut planes = Vec::new();
+        for part in [k, v] {
+            let mut shape = context.shape(part)?;
+            shape.insert(0, Dim::Const(1));
+            planes.push(context.builder.reshape(part, shape)?);
+        }
+        results.push(Binding::Value(context.builder.op1(Operator::Concat { axis: 0 }, &planes)?));
+    }
+    Ok(results)
+}
+
+/// Truth values for the keys that a mask leaves, with four axes. A vector holds the number of keys of each batch entry;
+/// more axes hold one number for each key, or for each query and key.
+fn visible_keys(context: &mut Context<'_>, mask: Value, batch: &Dim, keys: &Dim) -> Result<Value, Refusal> {
+    let shape = context.shape(mask)?;
+    let unit = Dim::Const(1);
+    match &shape[..] {
+        [count] if count == batch => {
+            let place = vec![unit.clone(), unit.clone(), unit.clone(), keys.clone()];
+            let place =
+                context.builder.op1(Operator::Iota { dtype: DType::I64, shape: place, axis: 3 }, &[])?;
+            let counts = context.builder.cast(mask, DType::I64)?;
+            let counts =
+                context.builder.reshape(counts, vec![count.clone(), unit.clone(), unit.clone(), unit])?;
+            context.call(Function::Less, &[place, counts])
+        }
+        [_, _] | [_, _, _] => {
+            let visible = context.builder.cast(mask, DType::Bool)?;
+            let mut extents = shape.clone();
+            while extents.len() < 4 {
+                extents.insert(1, unit.clone());
+            }
+            Ok(context.builder.reshape(visible, extents)?)
+        }
+        _ => Err(unsupported(format!("a mask of rank {}", shape.len()))),
+    }
+}
+
+/// The normalized sum of the embeddings of words, positions and segments.
+fn embedding(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let ids = context.operand(node, 0, "input_ids")?;
+    let mut total = {
+        let words = context.operand(node, 2, "word_embedding")?;
+        context.builder.op1(Operator::Gather { axis: 0 }, &[words, ids])?
+    };
+    let positions = context.operand(node, 3, "position_embedding")?;
+    let placed = match context.optional(node, 8)? {
+        Some(places) => context.builder.op1(Operator::Gather { axis: 0 }, &[positions, places])?,
+        None => {
+            let length =
+                context.shape(ids)?.get(1).cloned().ok_or_else(|| operands("input_ids is no matrix"))?;
+            context.slice_axis(positions, 0, Dim::Const(0), length)?
+        }
+    };
+    total = context.call(Function::Add, &[total, placed])?;
+    if let (Some(segments), Some(table)) = (context.optional(node, 1)?, context.optional(node, 4)?) {
+        let part = context.builder.op1(Operator::Gather { axis: 0 }, &[table, segments])?;
+        total = context.call(Function::Add, &[total, part])?;
+    }
+    let (scale, shift) = (context.operand(node, 5, "gamma")?, context.operand(node, 6, "beta")?);
+    let epsilon = node.float("epsilon")?.map_or(1e-12, f64::from);
+    let y = normalize(context, total, vec![2], epsilon, true, Some(scale), Some(shift))?;
+    // The number of unmasked words of each entry; 0 without a mask.
+    let counts = match context.optional(node, 7)? {
+        Some(mask) => context.builder.reduce(tcc_ir::words::ReduceKind::Sum, mask, vec![1], false)?,
+        None => {
+            let batch = context.shape(ids)?[0].clone();
+            let zero = context.builder.scalar(tcc_ir::scalar::Scalar::integer(DType::I32, 0))?;
+            context.builder.broadcast(zero, vec![batch])?
+        }
+    };
+    Ok([y, counts, total].map(Binding::Value).to_vec())
 }
 
 /// The quantizing and dequantizing operators of a single scale.
