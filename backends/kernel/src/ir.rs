@@ -240,7 +240,8 @@ pub struct Kernel {
     pub buffers: Vec<Buffer>,
     /// Variables by [`Var`].
     pub variables: Vec<Variable>,
-    /// Names of the run-time dimensions by their number.
+    /// The run-time dimensions by their number, as dimension expressions in text form: a symbol, or a quotient or the like
+    /// of symbols that the caller evaluates.
     pub dims: Vec<String>,
     /// The statements.
     pub body: Vec<Stmt>,

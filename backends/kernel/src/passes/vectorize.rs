@@ -57,8 +57,12 @@ impl Vectorizer<'_> {
                 }
                 Stmt::If { condition, then, otherwise } => {
                     let (mut yes, mut no) = (Vec::new(), Vec::new());
+                    self.simplifier.enter_branch(&condition, true);
                     self.block(then, &mut yes)?;
+                    self.simplifier.leave_branch();
+                    self.simplifier.enter_branch(&condition, false);
                     self.block(otherwise, &mut no)?;
+                    self.simplifier.leave_branch();
                     out.push(Stmt::If { condition, then: yes, otherwise: no });
                 }
                 stmt @ (Stmt::Assign { .. } | Stmt::Store { .. } | Stmt::Barrier) => out.push(stmt),

@@ -154,6 +154,12 @@ impl Simplifier {
         if self.interval(sum).high <= 0 {
             return true;
         }
+        // At most 0 plus what is at most 0.
+        for fact in &self.facts {
+            if sum.clone().minus(fact).as_constant().is_some_and(|rest| rest <= 0) {
+                return true;
+            }
+        }
         if *steps == 0 || sum.terms.is_empty() {
             return false;
         }

@@ -148,3 +148,43 @@ fn unrolled_copies_are_simplified() {
     assert_eq!(kernel.body[5], Stmt::Store { buffer: y, index: c(5), value: c(1), valid: None });
     assert!(!simplify_unrolled(&mut small, 5));
 }
+
+#[test]
+fn conditions_hold_in_their_branches() {
+    let (mut kernel, [i, j, _]) = setting();
+    let y = kernel.argument("y", DType::I64, n(), crate::ir::Access::Write);
+    let rest = || n().minus(Expr::from(i).times(c(16)));
+    let store = |value: Expr| Stmt::Store { buffer: y, index: c(0), value, valid: None };
+    let serial = |var, extent, body| Stmt::For { var, extent, kind: LoopKind::Serial, body };
+    let choice = Stmt::If {
+        condition: rest().less(c(16)),
+        then: vec![store(rest().at_most(c(16)))],
+        otherwise: vec![store(rest().at_most(c(16)))],
+    };
+    let large = Stmt::If {
+        condition: c(4).less_equal(m()),
+        then: vec![serial(j, m(), vec![store(m().at_least(c(4)))])],
+        otherwise: vec![store(m().at_least(c(4)))],
+    };
+    kernel.body = vec![serial(i, n(), vec![choice, large])];
+    simplify(&mut kernel);
+    insta::assert_snapshot!(kernel, @"
+    kernel test(n, m) {
+      argument 0 y: i64[n] write
+      for i in n {
+        if n - i * 16 < 16 {
+          y[0] = n - i * 16
+        } else {
+          y[0] = 16
+        }
+        if 4 <= m {
+          for j in m {
+            y[0] = m
+          }
+        } else {
+          y[0] = 4
+        }
+      }
+    }
+    ");
+}
