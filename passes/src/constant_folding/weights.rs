@@ -3,7 +3,7 @@
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
-use tcc_ir::scalar::Function;
+use tcc_ir::scalar::{Function, ScalarExpr};
 
 /// The result where the operation has a short path; the interpreter's bits exactly.
 pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
@@ -14,6 +14,7 @@ pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
             x.reshaped(&shape?).ok()
         }
         (Operator::Transpose { perm }, [x]) => transpose(x, perm),
+        (Operator::Map { body }, [x]) if *body == ScalarExpr::cast(DType::F32) => widened(x),
         (Operator::Map { body }, [a, b]) => match body.as_call()? {
             Function::Add => elementwise(a, b, |a, b| a + b),
             Function::Sub => elementwise(a, b, |a, b| a - b),
@@ -84,6 +85,17 @@ fn transpose(x: &Data, perm: &[usize]) -> Option<Data> {
     Data::new(x.dtype(), &shape, out.into()).ok()
 }
 
+/// Bytes as `f32`, which holds each of them.
+fn widened(x: &Data) -> Option<Data> {
+    let bytes = x.bytes().iter();
+    let out: Vec<u8> = match x.dtype() {
+        DType::I8 => bytes.flat_map(|byte| f32::from(*byte as i8).to_le_bytes()).collect(),
+        DType::U8 => bytes.flat_map(|byte| f32::from(*byte).to_le_bytes()).collect(),
+        _ => return None,
+    };
+    Data::new(DType::F32, x.shape(), out.into()).ok()
+}
+
 /// Strides of `shape` broadcast to `out`; `None` where it does not broadcast.
 fn broadcast_strides(shape: &[usize], out: &[usize]) -> Option<Vec<usize>> {
     let own = strides(shape);
@@ -137,7 +149,6 @@ fn elementwise(a: &Data, b: &Data, apply: impl Fn(f32, f32) -> f32) -> Option<Da
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tcc_ir::scalar::ScalarExpr;
 
     #[test]
     fn short_paths_give_the_interpreters_bits() {
@@ -145,10 +156,15 @@ mod tests {
         let x = Data::from_f32(&[2, 3, 5], &values).unwrap();
         let s = Data::from_f32(&[3, 1], &[0.1, -2.5, 3.0]).unwrap();
         let multiply = Operator::Map { body: ScalarExpr::call(Function::Mul) };
+        let cast = Operator::Map { body: ScalarExpr::cast(DType::F32) };
+        let signed = Data::new(DType::I8, &[2, 2], vec![0u8, 127, 128, 255].into()).unwrap();
+        let unsigned = Data::new(DType::U8, &[4], vec![0u8, 127, 128, 255].into()).unwrap();
         let cases = [
             (Operator::Transpose { perm: vec![2, 0, 1] }, vec![x.clone()]),
             (Operator::Reshape { shape: vec![6.into(), 5.into()] }, vec![x.clone()]),
             (multiply, vec![x, s]),
+            (cast.clone(), vec![signed]),
+            (cast, vec![unsigned]),
         ];
         for (operator, operands) in cases {
             let slow = tcc_interpret::evaluate(&operator, &operands, &|_| None).unwrap();

@@ -17,6 +17,9 @@ const EPSILON: f64 = 1e-13;
 /// Rounds of local improvement.
 const ROUNDS: usize = 3;
 
+/// Above this number of classes the sets of needed classes take too long; local improvement then starts from least trees.
+const LARGEST_EXACT: usize = 16_384;
+
 /// One node for each needed class.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -57,11 +60,11 @@ struct Best {
 /// Selects nodes for everything that `roots` need; `None` where a class has no node without a cycle.
 pub fn extract(graph: &Graph, roots: &[Id], cost: &dyn Fn(Id, &Node) -> f64) -> Option<Selection> {
     let problem = Problem::new(graph, roots, cost);
-    let chosen = problem.greedy();
-    let acyclic = |choice: &[Option<usize>]| problem.order(choice).is_some();
-    let mut choice: Vec<Option<usize>> =
-        chosen.iter().map(|best| best.as_ref().map(|best| best.candidate)).collect();
-    if !acyclic(&choice) {
+    let mut choice = Vec::new();
+    if problem.classes.len() <= LARGEST_EXACT {
+        choice = problem.greedy().iter().map(|best| best.as_ref().map(|best| best.candidate)).collect();
+    }
+    if choice.is_empty() || problem.order(&choice).is_none() {
         choice = problem.least_trees();
     }
     problem.improve(&mut choice);

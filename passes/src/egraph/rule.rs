@@ -120,6 +120,7 @@ pub struct Rule {
     /// `lhs => rhs`, for documentation.
     pub text: String,
     form: Form,
+    on_constants: bool,
 }
 
 /// A class and an expression that equals it.
@@ -142,12 +143,11 @@ impl Rule {
             .filter_map(|(variable, value)| Some((variable.parse().ok()?, value)))
             .collect();
         let lhs = orders(parse(&lhs), &literals);
+        // What only drops nodes makes equal constants meet; everything else about constants is evaluation.
+        let on_constants = rhs.starts_with('?') && text.matches(rhs).count() > 1;
         let rhs = (*parse(rhs).ast).to_vec().into();
-        Rule {
-            name,
-            text,
-            form: Form::Pattern { lhs, literals, conditions: Vec::new(), computed: Vec::new(), rhs },
-        }
+        let form = Form::Pattern { lhs, literals, conditions: Vec::new(), computed: Vec::new(), rhs };
+        Rule { name, text, form, on_constants }
     }
 
     /// A rule over every node with one of these operators; `text` documents it.
@@ -158,7 +158,7 @@ impl Rule {
         apply: fn(&Graph, Id, &Node) -> Vec<Term>,
     ) -> Rule {
         let heads = kinds.iter().map(|kind| Head::Apply(*kind)).collect();
-        Rule { name, text: text.to_string(), form: Form::Node { heads, apply } }
+        Rule { name, text: text.to_string(), form: Form::Node { heads, apply }, on_constants: false }
     }
 
     /// A rule over every node of the language with one of these heads.
@@ -168,12 +168,18 @@ impl Rule {
         heads: Vec<Head>,
         apply: fn(&Graph, Id, &Node) -> Vec<Term>,
     ) -> Rule {
-        Rule { name, text: text.to_string(), form: Form::Node { heads, apply } }
+        Rule { name, text: text.to_string(), form: Form::Node { heads, apply }, on_constants: false }
     }
 
     /// A rule over the whole e-graph.
     pub fn on_graph(name: &'static str, text: &str, apply: fn(&Graph) -> Vec<(Id, Term)>) -> Rule {
-        Rule { name, text: text.to_string(), form: Form::Graph { apply } }
+        Rule { name, text: text.to_string(), form: Form::Graph { apply }, on_constants: false }
+    }
+
+    /// Lets a rule that makes terms smaller see compile-time values too, so that equal ones meet.
+    pub fn also_on_constants(mut self) -> Rule {
+        self.on_constants = true;
+        self
     }
 
     /// Adds a side condition.
@@ -210,6 +216,11 @@ impl Rule {
         self.with(variable, move |m| value(m).map(Term::Attributes))
     }
 
+    /// Compile-time values are evaluated whatever they are written as, so most rules look for no other forms of them.
+    fn skips(&self, graph: &Graph, class: Id) -> bool {
+        !self.on_constants && graph.values(class).is_some_and(|values| values.constant)
+    }
+
     /// Every place where the rule holds, with what it gives; at most `limit`.
     pub fn search(&self, graph: &Graph, limit: usize) -> Vec<Found> {
         let mut found = Vec::new();
@@ -217,7 +228,7 @@ impl Rule {
             Form::Pattern { lhs, literals, conditions, computed, rhs } => {
                 for pattern in lhs {
                     for matches in pattern.search_with_limit(graph, limit) {
-                        if is_settled(graph, matches.eclass) {
+                        if self.skips(graph, matches.eclass) {
                             continue;
                         }
                         for subst in &matches.substs {
@@ -234,7 +245,7 @@ impl Rule {
             Form::Node { heads, apply } => {
                 for head in heads {
                     let Some(classes) = graph.classes_for_op(head) else { continue };
-                    let mut classes: Vec<Id> = classes.filter(|class| !is_settled(graph, *class)).collect();
+                    let mut classes: Vec<Id> = classes.filter(|class| !self.skips(graph, *class)).collect();
                     classes.sort_unstable();
                     for class in classes {
                         for node in graph[class].nodes.iter().filter(|node| node.discriminant() == *head) {
@@ -248,11 +259,6 @@ impl Rule {
         found.truncate(limit);
         found
     }
-}
-
-/// Compile-time values are evaluated whatever they are written as, so no rule looks for other forms.
-fn is_settled(graph: &Graph, class: Id) -> bool {
-    graph.values(class).is_some_and(|values| values.constant)
 }
 
 fn literals_hold(m: &Match, subst: &Subst, literals: &[(Var, f64)]) -> bool {

@@ -37,7 +37,8 @@ pub struct Report {
 /// Applies `rules` to the e-graph.
 pub fn saturate(graph: &mut Graph, rules: &[&Rule], limits: &Limits) -> Report {
     graph.rebuild();
-    let most = graph.total_number_of_nodes().saturating_mul(limits.growth).max(1000);
+    // Every node ever added counts, merged ones too: that is what takes the memory.
+    let most = graph.nodes().len().saturating_mul(limits.growth).max(1000);
     for iteration in 0..limits.iterations {
         let found: Vec<_> =
             rules.iter().map(|rule| (rule.name, rule.search(graph, limits.matches))).collect();
@@ -46,7 +47,7 @@ pub fn saturate(graph: &mut Graph, rules: &[&Rule], limits: &Limits) -> Report {
             let mut new = 0usize;
             for (class, term) in matches {
                 new += usize::from(insert_into(graph, class, &term));
-                if graph.total_number_of_nodes() > most {
+                if graph.nodes().len() > most {
                     log::debug!("e-graph: node limit in round {iteration}, rule {name}");
                     graph.rebuild();
                     return Report { iterations: iteration + 1, nodes: graph.total_size(), limited: true };

@@ -6,10 +6,12 @@ pub mod fold_affine;
 pub mod gelu;
 pub mod layout;
 pub mod mean;
+pub mod merge;
 pub mod normalization;
 pub mod permutation;
 pub mod qdq;
 pub mod reshape;
+pub mod rope;
 pub mod silu;
 pub mod softmax;
 pub mod transpose;
@@ -39,7 +41,9 @@ pub const SIMPLIFY: &[Topic] = &[
     Topic { name: "normalization", rules: normalization::rules },
     Topic { name: "silu", rules: silu::rules },
     Topic { name: "gelu", rules: gelu::rules },
+    Topic { name: "rope", rules: rope::rules },
     Topic { name: "attention", rules: attention::rules },
+    Topic { name: "merge", rules: merge::rules },
 ];
 
 /// Rules that move data layouts.

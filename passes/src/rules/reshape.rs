@@ -20,7 +20,7 @@ pub fn rules() -> Vec<Rule> {
         // reshape to the same shape == x
         Rule::new("reshape-none", "(reshape ?a ?x)", "?x").when(same_type),
         // reshape(a, reshape(b, x)) == reshape(a, x)
-        Rule::new("reshape-reshape", "(reshape ?a (reshape ?b ?x))", "(reshape ?a ?x)"),
+        Rule::new("reshape-reshape", "(reshape ?a (reshape ?b ?x))", "(reshape ?a ?x)").also_on_constants(),
         // broadcast to the same shape == x
         Rule::new("broadcast-none", "(broadcast ?a ?x)", "?x").when(same_type),
         // broadcast(a, broadcast(b, x)) == broadcast(a, x)

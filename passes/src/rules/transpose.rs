@@ -31,10 +31,12 @@ pub fn rules() -> Vec<Rule> {
         Rule::new("transpose-none", "(transpose ?a ?x)", "?x")
             .when(|m| perm(m, "?a").is_some_and(permutation::is_identity)),
         // transpose(a, transpose(b, x)) == transpose(a after b, x), or x
-        Rule::new("transpose-transpose", "(transpose ?a (transpose ?b ?x))", "?y").with("?y", |m| {
-            let merged = permutation::compose(perm(m, "?a")?, perm(m, "?b")?);
-            Some(Term::transpose(merged, m.term("?x")?))
-        }),
+        Rule::new("transpose-transpose", "(transpose ?a (transpose ?b ?x))", "?y")
+            .with("?y", |m| {
+                let merged = permutation::compose(perm(m, "?a")?, perm(m, "?b")?);
+                Some(Term::transpose(merged, m.term("?x")?))
+            })
+            .also_on_constants(),
         // a transpose that moves only axes of extent 1 is a reshape
         Rule::new("transpose-unit-axes", "(transpose ?a ?x)", "(reshape ?shape ?x)")
             .when(|m| {
@@ -42,9 +44,12 @@ pub fn rules() -> Vec<Rule> {
                     .zip(m.shape("?x"))
                     .is_some_and(|(perm, shape)| permutation::keeps_order(perm, shape))
             })
-            .attributes("?shape", |m| Some(Operator::Reshape { shape: m.result()?.shape.clone() })),
+            .attributes("?shape", |m| Some(Operator::Reshape { shape: m.result()?.shape.clone() }))
+            .also_on_constants(),
         // transpose(merge axes(x)) == merge axes(transpose(x))
         Rule::new("transpose-merged", "(transpose ?a (reshape ?b ?x))", "?y").with("?y", merged_transpose),
+        // split axes(transpose(x)) == transpose(split axes(x))
+        Rule::new("split-transposed", "(reshape ?a (transpose ?b ?x))", "?y").with("?y", split_transpose),
         Rule::on_heads(
             "map-transpose",
             "(f (transpose ?a ?x) ?y) => (transpose ?a (f ?x (transpose ?inverse ?y)))",
@@ -127,6 +132,20 @@ fn merged_transpose(m: &Match) -> Option<Term> {
     let moved: Vec<usize> = perm(m, "?a")?.iter().flat_map(|axis| groups[*axis].clone()).collect();
     let reshape = Operator::Reshape { shape: m.result()?.shape.clone() };
     Some(Term::apply(reshape, [Term::transpose(moved, m.term("?x")?)]))
+}
+
+fn split_transpose(m: &Match) -> Option<Term> {
+    let (perm, shape, result) = (perm(m, "?b")?, m.shape("?x")?, m.result()?);
+    let transposed = permutation::apply(perm, shape);
+    if result.rank() <= transposed.len() || shape.iter().any(|dim| dim.is(0)) {
+        return None;
+    }
+    // Axes of the result that each transposed axis splits into; x has them in the order of its own axes.
+    let groups = merged_axes(&result.shape, &transposed)?;
+    let order: Vec<usize> =
+        permutation::inverse(perm).iter().flat_map(|axis| groups[*axis].clone()).collect();
+    let split = Operator::Reshape { shape: permutation::apply(&order, &result.shape) };
+    Some(Term::transpose(permutation::inverse(&order), Term::apply(split, [m.term("?x")?])))
 }
 
 pub(super) fn scalar_heads() -> Vec<Head> {
@@ -430,6 +449,19 @@ mod tests {
             vec![b.transpose(y, vec![0, 1, 3, 2]).unwrap()]
         });
         check(&before, &[]);
+    }
+
+    #[test]
+    fn a_channel_shuffle_is_one_transpose_in_the_other_layout() {
+        let before = function(|b| {
+            let x = input(b, "x", &[2, 3, 5, 8]);
+            let y = b.transpose(x, vec![0, 3, 1, 2]).unwrap();
+            let y = b.reshape(y, [2i64, 2, 4, 3, 5].map(Dim::Const).to_vec()).unwrap();
+            let y = b.transpose(y, vec![0, 2, 1, 3, 4]).unwrap();
+            let y = b.reshape(y, [2i64, 8, 3, 5].map(Dim::Const).to_vec()).unwrap();
+            vec![b.transpose(y, vec![0, 2, 3, 1]).unwrap()]
+        });
+        check(&before, &["reshape", "transpose", "reshape"]);
     }
 
     #[test]
