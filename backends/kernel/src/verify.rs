@@ -444,3 +444,6 @@ impl<'k> Verifier<'k> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,3 +188,65 @@ fn conditions_hold_in_their_branches() {
     }
     ");
 }
+
+/// Random index expressions keep their value for all values of their variables.
+#[test]
+fn random_expressions_keep_their_values() {
+    use crate::evaluate::evaluate;
+    let mut state = 0x1234_5678_9abc_def1u64;
+    let mut below = |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % bound
+    };
+    fn build(below: &mut dyn FnMut(u64) -> u64, leaves: &[Expr], depth: u32) -> Expr {
+        if depth == 0 || below(6) == 0 {
+            let constant = c(below(20) as i64 - 4);
+            let leaf = below(leaves.len() as u64 + 2) as usize;
+            return leaves.get(leaf).cloned().unwrap_or(constant);
+        }
+        let a = build(below, leaves, depth - 1);
+        let b = build(below, leaves, depth - 1);
+        let positive = c([1, 2, 3, 4, 6, 8, 16][below(7) as usize]);
+        match below(10) {
+            0 | 1 => a.plus(b),
+            2 => a.minus(b),
+            3 => a.times(positive),
+            4 => a.times(positive).plus(b),
+            5 => a.at_most(b),
+            6 => a.at_least(b),
+            7 => Expr::call(Function::Div, vec![a, positive]),
+            8 => Expr::call(Function::Rem, vec![a, positive]),
+            _ => a.clone().less(b.clone()).choose(b, Expr::call(Function::Mod, vec![a, positive])),
+        }
+    }
+    for round in 0..600 {
+        let (mut kernel, [i, j, k]) = setting();
+        let y = kernel.argument("y", DType::I64, c(4096), crate::ir::Access::ReadWrite);
+        let leaves = [i.into(), j.into(), k.into(), n(), m()];
+        let extents = [n(), m(), c(1 + below(5) as i64)];
+        let value = build(&mut below, &leaves, 4);
+        let condition = build(&mut below, &leaves, 2).less(build(&mut below, &leaves, 2));
+        // A running hash of all values in order.
+        let old = Expr::load(y, c(0)).times(c(31));
+        let store = |value: Expr| Stmt::Store { buffer: y, index: c(0), value, valid: None };
+        let hash = store(Expr::call(Function::Add, vec![old.clone(), value.clone()]));
+        let other = store(Expr::call(Function::Add, vec![old, value.times(c(3))]));
+        let choice = Stmt::If { condition, then: vec![hash], otherwise: vec![other] };
+        let nest = [i, j, k].iter().zip(extents).rev().fold(vec![choice], |body, (var, extent)| {
+            vec![Stmt::For { var: *var, extent, kind: LoopKind::Serial, body }]
+        });
+        kernel.body = nest;
+        let mut simple = kernel.clone();
+        simplify(&mut simple);
+        for dims in [[0, 3], [1, 1], [3, 2], [5, 17]] {
+            let run = |kernel: &Kernel| {
+                let mut bytes = vec![0; 8 * 4096];
+                evaluate(kernel, &mut [&mut bytes], &dims, 0, 1).unwrap();
+                bytes
+            };
+            assert!(run(&kernel) == run(&simple), "round {round} {dims:?}\n{kernel}\n{simple}");
+        }
+    }
+}
