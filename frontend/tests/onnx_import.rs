@@ -79,6 +79,11 @@ fn dimensions_can_be_fixed_and_bounded() {
     ]);
     let function = imported_with(proto, &ImportOptions { dims, ..Default::default() }).unwrap();
     assert_eq!(output(&function, 0), "tensor<4x?x?xf32, \"4; seq_len; x_2\">");
+    let nodes = vec![node("Relu", &["x"], &["y"])];
+    let proto = model(typed_graph(vec![f32s("x", &["batch", "3"])], &["y"], nodes));
+    let dims = BTreeMap::from([("bacth".to_owned(), Range { low: 4, high: 4 })]);
+    let mistyped = imported_with(proto, &ImportOptions { dims, ..Default::default() }).unwrap_err();
+    assert!(mistyped.to_string().contains("'bacth'; their names are batch"), "{mistyped}");
     let range = function.symbols.iter().find(|(symbol, _)| symbol.name() == "seq_len").unwrap().1;
     assert_eq!((range.low, range.high), (1, 128));
 }

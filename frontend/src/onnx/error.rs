@@ -146,6 +146,14 @@ pub enum OnnxError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A dimension that the caller wants to fix and that no input has.
+    #[error("no input has a dimension '{name}'; {}", known_dimensions(known))]
+    UnknownDimension {
+        /// The name that was given.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
     /// Nodes that tcc does not support, all of them.
     #[error("{} of the model's nodes are not supported:{}", nodes.len(), list(nodes))]
     Unsupported {
@@ -309,4 +317,12 @@ pub enum NodeError {
 
 fn list(nodes: &[Unsupported]) -> String {
     nodes.iter().map(|node| format!("\n  {node}")).collect()
+}
+
+fn known_dimensions(known: &[String]) -> String {
+    if known.is_empty() {
+        "all of them are numbers".into()
+    } else {
+        format!("their names are {}", known.join(", "))
+    }
 }

@@ -8,7 +8,7 @@ use super::known::Known;
 use super::refusal::{Refusal, unsupported};
 use super::scope::{Binding, Scopes};
 use super::{ImportOptions, Unsupported, attributes, dtype, known_operators, table};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tcc_ir::builder::Builder;
 use tcc_ir::data::Data;
 use tcc_ir::dim::{Dim, Range, Symbol};
@@ -27,6 +27,8 @@ pub(crate) struct Context<'o> {
     options: &'o ImportOptions,
     /// Symbols by the name that the file gives them.
     symbols: BTreeMap<String, Symbol>,
+    /// Names of all dimensions of inputs that are no numbers.
+    pub(super) dimension_names: BTreeSet<String>,
     /// Inputs of the main graph, which the caller may fix.
     main_inputs: HashSet<String>,
     /// Symbols that stand for the elements of run-time integer tensors, by tensor and region depth.
@@ -45,6 +47,7 @@ impl<'o> Context<'o> {
             scopes: Scopes::default(),
             options,
             symbols: BTreeMap::new(),
+            dimension_names: BTreeSet::new(),
             main_inputs: HashSet::new(),
             bound: HashMap::new(),
             depth: 0,
@@ -255,6 +258,7 @@ impl<'o> Context<'o> {
             Dimension::Symbol(name) => name.clone(),
             Dimension::Unknown => format!("{hint}_{axis}"),
         };
+        self.dimension_names.insert(name.clone());
         let range = self.options.dims.get(&name).copied().unwrap_or_default();
         if range.low == range.high {
             return Ok(Dim::Const(range.low));

@@ -74,6 +74,10 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Module, OnnxErro
 pub fn import_graph(graph: &Graph, options: &ImportOptions) -> Result<Module, OnnxError> {
     let mut context = Context::new(options);
     let outputs = context.function(graph)?;
+    if let Some(name) = options.dims.keys().find(|name| !context.dimension_names.contains(*name)) {
+        let known = context.dimension_names.into_iter().collect();
+        return Err(OnnxError::UnknownDimension { name: name.clone(), known });
+    }
     if !context.unsupported.is_empty() {
         return Err(OnnxError::Unsupported { nodes: context.unsupported });
     }
