@@ -141,21 +141,15 @@ impl Expr {
         Expr::call(Function::Select, vec![self, a, b])
     }
 
-    /// A symbolic dimension as an index expression; `number` gives the kernel dimension of a symbol.
-    pub fn dim(dim: &Dim, number: &mut dyn FnMut(&tcc_ir::dim::Symbol) -> u32) -> Expr {
+    /// A symbolic dimension as an index expression: a polynomial over kernel dimensions. `number` gives the kernel
+    /// dimension of an atom; quotients, minima and the like are dimensions of their own, which the caller evaluates
+    /// once, so that index arithmetic stays small however deep a shape expression is.
+    pub fn dim(dim: &Dim, number: &mut dyn FnMut(&Atom) -> u32) -> Expr {
         let mut sum = Expr::index(0);
         for (coefficient, atoms) in dim.monomials() {
             let mut product = Expr::index(1);
             for (atom, power) in atoms {
-                let value = match &atom {
-                    Atom::Symbol(symbol) => Expr::Dim(number(symbol)),
-                    Atom::FloorDiv(a, b) => Expr::floor_over(Expr::dim(a, number), Expr::dim(b, number)),
-                    Atom::Mod(a, b) => {
-                        Expr::call(Function::Mod, vec![Expr::dim(a, number), Expr::dim(b, number)])
-                    }
-                    Atom::Min(a, b) => Expr::dim(a, number).at_most(Expr::dim(b, number)),
-                    Atom::Max(a, b) => Expr::dim(a, number).at_least(Expr::dim(b, number)),
-                };
+                let value = Expr::Dim(number(&atom));
                 for _ in 0..power {
                     product = product.times(value.clone());
                 }

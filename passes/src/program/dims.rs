@@ -76,9 +76,10 @@ impl Symbols {
         self.numbers.get(symbol).copied()
     }
 
-    /// The number of the symbol with this name.
-    pub fn by_name(&self, name: &str) -> Option<u32> {
-        self.number(&Symbol::new(name))
+    /// The value of a kernel dimension, which is a dimension expression as text.
+    pub fn dimension(&self, text: &str) -> Result<DimExpr, ProgramError> {
+        let dim = tcc_ir::parse::dim(text).map_err(|_| ProgramError::Unbound(text.to_string()))?;
+        self.expression(&dim)
     }
 
     /// True where an input gives the value.
@@ -145,13 +146,13 @@ impl Symbols {
         })
     }
 
-    /// A kernel's extent as a manifest expression; `dims` are the kernel's dimension names. `None` for expressions that
+    /// A kernel's extent as a manifest expression; `dims` are the kernel's dimensions. `None` for expressions that
     /// extents do not have.
     pub fn extent(&self, expr: &Expr, dims: &[String]) -> Option<DimExpr> {
         let part = |expr: &Expr| self.extent(expr, dims);
         Some(match expr {
             Expr::Const(scalar) if scalar.dtype == DType::I64 => DimExpr::Const(scalar.as_i64()),
-            Expr::Dim(number) => DimExpr::Symbol(self.by_name(dims.get(*number as usize)?)?),
+            Expr::Dim(number) => self.dimension(dims.get(*number as usize)?).ok()?,
             Expr::Call(ScalarOp::Call(function), args) => {
                 let [a, b] = &args[..] else { return None };
                 let (a, b) = (part(a)?, part(b)?);

@@ -1,6 +1,6 @@
 //! The state of a lowering: the kernel under construction, its operands and results, and index arithmetic.
 
-use tcc_ir::dim::{Dim, Symbol};
+use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Arg, ScalarExpr};
@@ -85,9 +85,10 @@ impl<'a> Lowering<'a> {
     /// The kernel dimension of a symbolic extent as an expression.
     pub fn dim(&mut self, dim: &Dim) -> Expr {
         let dims = &mut self.kernel.dims;
-        Expr::dim(dim, &mut |symbol: &Symbol| {
-            let position = dims.iter().position(|name| name == symbol.name()).unwrap_or_else(|| {
-                dims.push(symbol.name().to_string());
+        Expr::dim(dim, &mut |atom| {
+            let name = atom.to_string();
+            let position = dims.iter().position(|known| *known == name).unwrap_or_else(|| {
+                dims.push(name);
                 dims.len() - 1
             });
             position as u32
