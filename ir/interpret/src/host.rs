@@ -28,6 +28,7 @@ pub(crate) fn call(
     let call = Call::new(function, attributes, types, operands, limit)?;
     match function.strip_prefix("onnx.").unwrap_or(function) {
         "NonZero" => selection::nonzero(&call),
+        "Compress" => selection::compress(&call),
         "Unique" => selection::unique(&call),
         "NonMaxSuppression" => selection::non_max_suppression(&call),
         "Det" => selection::determinant(&call),

@@ -221,6 +221,22 @@ fn optionals_hold_a_value_or_none() {
 }
 
 #[test]
+fn conditions_pick_slices() {
+    let x = Value::Tensor(counting(&[3, 2]));
+    let condition = |values: &[f64]| Value::Tensor(t(DType::Bool, &[values.len()], values));
+    let run = |attributes: &str, ty: &str, picked: &[f64]| {
+        let results = host("Compress", attributes, &[ty], &[x.clone(), condition(picked)])?;
+        Ok::<_, Error>(numbers(results[0].as_tensor().unwrap()))
+    };
+    assert_eq!(
+        run(r#"{"axis": 0}"#, "tensor<?x2xf32, \"k; 2\">", &[0.0, 1.0, 1.0]).unwrap(),
+        [2.0, 3.0, 4.0, 5.0]
+    );
+    assert_eq!(run("{}", "tensor<?xf32, \"k\">", &[0.0, 1.0, 0.0, 0.0, 1.0]).unwrap(), [1.0, 4.0]);
+    assert!(run(r#"{"axis": 1}"#, "tensor<3x?xf32, \"3; k\">", &[0.0, 0.0, 1.0]).is_err());
+}
+
+#[test]
 fn trees_are_walked() {
     // x0 <= 1 ? leaf 0 : (x1 in {3, 4} ? leaf 1 : leaf 2), and a second tree x1 > 2 ? leaf 0 : leaf 2.
     let attributes = |more: &str| {

@@ -38,6 +38,25 @@ pub(super) fn nonzero(call: &Call) -> Result<Vec<Value>> {
     Ok(vec![Value::Tensor(Tensor::new(DType::I64, &shape, Contents::Integer(all))?)])
 }
 
+/// ONNX Compress: the slices along an axis (elements where there is none) whose condition holds.
+pub(super) fn compress(call: &Call) -> Result<Vec<Value>> {
+    let (mut x, condition) = (call.tensor(0)?.clone(), call.tensor(1)?.integers()?);
+    let axis = match call.optional_integer("axis")? {
+        Some(axis) => call.axis(axis, x.shape().len())?,
+        None => {
+            x = x.reshaped(&[count(x.shape())])?;
+            0
+        }
+    };
+    // A short condition leaves out the rest.
+    let kept = (0i64..).zip(condition).filter(|(_, condition)| **condition != 0).map(|(index, _)| index);
+    let kept: Vec<i64> = kept.collect();
+    let mut shape = x.shape().to_vec();
+    shape[axis] = kept.len();
+    let at = Tensor::from_integers(DType::I64, &[kept.len()], &kept)?;
+    Ok(vec![Value::Tensor(gather(&x, &at, axis, &shape)?)])
+}
+
 /// The order of two elements; NaN is equal to itself and above every number.
 fn compare(x: &Tensor, a: usize, b: usize) -> Ordering {
     fn floats(a: f64, b: f64) -> Ordering {
