@@ -31,6 +31,8 @@ pub(super) struct Heads {
     pub(super) scale: Option<f64>,
     pub(super) softcap: f64,
     pub(super) causal: bool,
+    /// How many keys a query sees at most, itself included; 0 for all.
+    pub(super) window: usize,
 }
 
 impl Context<'_> {
@@ -73,7 +75,7 @@ impl Context<'_> {
             scale: Real::from(scale),
             softcap: Real::from(heads.softcap),
             causal: heads.causal,
-            window: 0,
+            window: heads.window,
         };
         Ok(self.builder.op1(operator, &values)?)
     }
@@ -220,7 +222,8 @@ fn attention(context: &mut Context<'_>, node: &Node) -> Lowered {
         }
     }
     let softcap = node.float("softcap")?.map_or(0.0, f64::from);
-    let heads = Heads { q, k, v, mask, scale: node.float("scale")?.map(f64::from), softcap, causal };
+    let heads =
+        Heads { q, k, v, mask, scale: node.float("scale")?.map(f64::from), softcap, causal, window: 0 };
     let y = context.attend(&heads)?;
     let y = if flat { context.join_heads(y)? } else { y };
     let mut results = vec![Binding::Value(y), Binding::Value(k), Binding::Value(v)];
@@ -327,33 +330,53 @@ fn rotate(context: &mut Context<'_>, node: &Node, tables: [usize; 2], positions:
         _ => Dim::Const(1),
     };
     let split = context.split_heads(x, heads)?;
-    let shape = context.shape(split)?;
-    let rotated = if width > 0 { Dim::Const(width) } else { shape[3].clone() };
-    let half = rotated.floor_div(&Dim::Const(2));
     let mut angles = Vec::new();
     for table in tables {
-        let mut table = context.operand(node, table, "cache")?;
-        if let Some(positions) = positions {
-            table = context.builder.op1(Operator::Gather { axis: 0 }, &[table, positions])?;
-        }
-        let mut extents = context.shape(table)?;
-        if extents.len() != 3 {
-            return Err(operands("a table of angles has another rank"));
-        }
-        table = context.slice_axis(table, 2, Dim::Const(0), half.clone())?;
-        extents[2] = half.clone();
-        extents.insert(1, Dim::Const(1));
-        angles.push(context.builder.reshape(table, extents)?);
+        angles.push(context.operand(node, table, "cache")?);
     }
-    let part = context.slice_axis(split, 3, Dim::Const(0), rotated.clone())?;
-    let interleaved = node.flag("interleaved", false)?;
-    let mut y = context.builder.op1(Operator::Rope { interleaved }, &[part, angles[0], angles[1]])?;
-    let rest = shape[3].clone() - rotated.clone();
-    if !rest.is(0) {
-        let kept = context.slice_axis(split, 3, rotated, rest)?;
-        y = context.builder.op1(Operator::Concat { axis: 3 }, &[y, kept])?;
-    }
+    let width = if width > 0 { Some(Dim::Const(width)) } else { None };
+    let y =
+        context.rotated(split, [angles[0], angles[1]], positions, width, node.flag("interleaved", false)?)?;
     one(if rank == 3 { context.join_heads(y)? } else { y })
+}
+
+impl Context<'_> {
+    /// Rotates the first `width` features (all, if it is not given) of `[batch, heads, length, size]` by the angles whose
+    /// cosines and sines are in tables: rows for positions `[batch, length]`, or for the elements themselves.
+    pub(super) fn rotated(
+        &mut self,
+        x: Value,
+        tables: [Value; 2],
+        positions: Option<Value>,
+        width: Option<Dim>,
+        interleaved: bool,
+    ) -> Result<Value, Refusal> {
+        let shape = self.shape(x)?;
+        let width = width.unwrap_or_else(|| shape[3].clone());
+        let half = width.floor_div(&Dim::Const(2));
+        let mut angles = Vec::new();
+        for mut table in tables {
+            if let Some(positions) = positions {
+                table = self.builder.op1(Operator::Gather { axis: 0 }, &[table, positions])?;
+            }
+            let mut extents = self.shape(table)?;
+            if extents.len() != 3 {
+                return Err(operands("a table of angles has another rank"));
+            }
+            table = self.slice_axis(table, 2, Dim::Const(0), half.clone())?;
+            extents[2] = half.clone();
+            extents.insert(1, Dim::Const(1));
+            angles.push(self.builder.reshape(table, extents)?);
+        }
+        let part = self.slice_axis(x, 3, Dim::Const(0), width.clone())?;
+        let y = self.builder.op1(Operator::Rope { interleaved }, &[part, angles[0], angles[1]])?;
+        let rest = shape[3].clone() - width.clone();
+        if rest.is(0) {
+            return Ok(y);
+        }
+        let kept = self.slice_axis(x, 3, width, rest)?;
+        Ok(self.builder.op1(Operator::Concat { axis: 3 }, &[y, kept])?)
+    }
 }
 
 /// Writes `update` along an axis of a cache, from an index that each batch entry has; `circular` starts over at the end.

@@ -194,7 +194,7 @@ fn multi_head_attention(context: &mut Context<'_>, node: &Node) -> Lowered {
     }
     let scale = node.float("scale")?.filter(|&scale| scale != 0.0).map(f64::from);
     let causal = node.flag("unidirectional", false)?;
-    let y = context.attend(&Heads { q, k, v, mask, scale, softcap: 0.0, causal })?;
+    let y = context.attend(&Heads { q, k, v, mask, scale, softcap: 0.0, causal, window: 0 })?;
     let y = context.join_heads(y)?;
     Ok([y, k, v].map(Binding::Value).to_vec())
 }
@@ -251,7 +251,7 @@ fn packed_attention(context: &mut Context<'_>, node: &Node) -> Lowered {
     }
     let scale = node.float("scale")?.filter(|&scale| scale != 0.0).map(f64::from);
     let causal = node.flag("unidirectional", false)?;
-    let y = context.attend(&Heads { q, k, v, mask, scale, softcap: 0.0, causal })?;
+    let y = context.attend(&Heads { q, k, v, mask, scale, softcap: 0.0, causal, window: 0 })?;
     let mut results = vec![Binding::Value(context.join_heads(y)?)];
     if node.output(1).is_some() {
         let mut planes = Vec::new();

@@ -12,6 +12,7 @@ mod layout;
 mod loss;
 mod matmul;
 mod microsoft;
+mod microsoft_cache;
 mod microsoft_quantized;
 mod normalization;
 mod pooling;
@@ -42,6 +43,7 @@ pub(super) static TABLES: &[&[Entry]] = &[
     loss::TABLE,
     matmul::TABLE,
     microsoft::TABLE,
+    microsoft_cache::TABLE,
     microsoft_quantized::TABLE,
     normalization::TABLE,
     pooling::TABLE,
