@@ -138,8 +138,8 @@ impl Evaluator<'_, '_> {
                 let lanes = value.lanes();
                 let positions = self.positions(index, lanes)?;
                 let active = self.active(valid.as_ref(), lanes)?;
-                for lane in 0..active {
-                    self.memory[buffer.0 as usize].write(positions[lane], value.lane(lane))?;
+                for (lane, position) in positions.into_iter().enumerate().take(active) {
+                    self.memory[buffer.0 as usize].write(position, value.lane(lane))?;
                 }
             }
             Stmt::If { condition, then, otherwise } => {

@@ -13,7 +13,7 @@
 //! - buffers in the spaces `Argument`, `Scratch` and `Stack` (register arrays have become variables);
 //! - the core functions: `neg abs floor ceil round trunc sqrt add sub mul div rem max min bitand bitor bitxor bitnot shl
 //!   shr and or xor not eq lt le select`, casts and bitcasts between the core types, [`Expr::Fma`], [`Expr::Dot`],
-//!   [`Expr::ReduceLanes`];
+//!   [`Expr::ReduceLanes`], [`Expr::Shuffle`];
 //! - the core types: f32, f64, 8- to 64-bit integers, bool, and f16 as operand of casts from and to f32 where the
 //!   machine converts it.
 //!

@@ -15,7 +15,7 @@
 //! | pow | 4 | 32 |
 //!
 //! Sine, cosine and tangent are that accurate up to 4096.
-//! Larger arguments lose accuracy gradually, from 2^21 (f32) and 2^50 (f64) on all of it.
+//! Larger arguments lose accuracy gradually, from 2^21 (f32) and 2^50 (f64) on all of it; results stay in range.
 
 mod elementary;
 mod error_function;

@@ -89,7 +89,7 @@ impl Code<'_> {
     }
 
     /// `high + low - x` for a constant in two parts.
-    fn from_constant(&self, high: f64, double_low: f64, x: Expr) -> Expr {
+    fn less_from(&self, high: f64, double_low: f64, x: Expr) -> Expr {
         let low = self.rounded_off(high, double_low);
         self.sub(self.num(high), self.sub(x, self.num(low)))
     }
@@ -98,7 +98,7 @@ impl Code<'_> {
     pub(super) fn asin(&mut self, x: &Expr) -> Expr {
         let (large, p) = self.reduced_arcsine(x);
         let double = self.add(p.clone(), p.clone());
-        let value = self.select(large, self.from_constant(FRAC_PI_2, 6.123233995736766e-17, double), p);
+        let value = self.select(large, self.less_from(FRAC_PI_2, 6.123233995736766e-17, double), p);
         let value = self.with_sign_of(value, x);
         // The sign of a NaN would hide in the bits; outside the domain the root is NaN already.
         self.select(self.eq(x.clone(), self.num(0.0)), x.clone(), value)
@@ -111,10 +111,10 @@ impl Code<'_> {
         let negative = self.name(negative);
         let double = self.add(p.clone(), p.clone());
         let double = self.name(double);
-        let opposite = self.from_constant(PI, 1.2246467991473532e-16, double.clone());
+        let opposite = self.less_from(PI, 1.2246467991473532e-16, double.clone());
         let outer = self.select(negative.clone(), opposite, double);
         let signed = self.select(negative, self.neg(p.clone()), p);
-        let inner = self.from_constant(FRAC_PI_2, 6.123233995736766e-17, signed);
+        let inner = self.less_from(FRAC_PI_2, 6.123233995736766e-17, signed);
         self.select(large, outer, inner)
     }
 }

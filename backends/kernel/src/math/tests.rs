@@ -192,6 +192,21 @@ fn tests_of_floats_are_exact() {
     }
 }
 
+#[test]
+fn waves_stay_in_range() {
+    let values: Vec<f64> =
+        (0..60).map(|index| f64::from(index).exp2() * 1.3).chain([1e30, 3e38, -2e20]).collect();
+    for dtype in [DType::F32, DType::F64] {
+        for function in [Function::Sin, Function::Cos] {
+            for fma in [false, true] {
+                for (x, y) in values.iter().zip(run(function, dtype, fma, &[values.clone()])) {
+                    assert!(y.abs() <= 1.0, "{}({x}) is {y}", function.text());
+                }
+            }
+        }
+    }
+}
+
 fn check_binary(function: Function, dtype: DType, pairs: &[(f64, f64)], limit: f64) {
     let round = |value: f64| fold::round(dtype, value).as_f64();
     let args = [

@@ -2,12 +2,14 @@
 //!
 //! `x = n pi/2 + r` with `|r| <= pi/4`, pi/2 in three parts (Cody and Waite); the quadrant `n mod 4` picks polynomial and sign.
 
+use std::{f32, f64};
+
 use super::Code;
 use crate::ir::Expr;
 
 /// pi/2 in parts; with a fused multiply-add the products need no spare bits.
-const FUSED_SINGLE: [f64; 3] = [1.5707963705062866, -4.371138828673793e-8, -1.7151245100059e-15];
-const FUSED_DOUBLE: [f64; 3] = [1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33];
+const FUSED_SINGLE: [f64; 3] = [f32::consts::FRAC_PI_2 as f64, -4.371138828673793e-8, -1.7151245100059e-15];
+const FUSED_DOUBLE: [f64; 3] = [f64::consts::FRAC_PI_2, 6.123233995736766e-17, -1.4973849048591833e-33];
 /// pi/2 in parts whose products with small integers are exact.
 const SHORT_SINGLE: [f64; 3] = [1.5703125, 4.837512969970703e-4, 7.549789948768648e-8];
 const SHORT_DOUBLE: [f64; 3] = [1.5707963267341256, 6.0771005063039e-11, 2.0222662487959506e-21];
@@ -34,7 +36,7 @@ const COS_DOUBLE: [f64; 6] = [
 impl Code<'_> {
     /// `(n, sin r, cos r)`.
     fn quadrant(&mut self, x: &Expr) -> (Expr, Expr, Expr) {
-        let (whole, n) = self.nearest(x, std::f64::consts::FRAC_2_PI);
+        let (whole, n) = self.nearest(x, f64::consts::FRAC_2_PI);
         let parts = match self.fma {
             true => self.by_type(FUSED_SINGLE, FUSED_DOUBLE),
             false => self.by_type(SHORT_SINGLE, SHORT_DOUBLE),
@@ -43,6 +45,10 @@ impl Code<'_> {
         for part in parts {
             rest = self.fma(whole.clone(), self.num(-part), rest);
         }
+        let rest = self.name(rest);
+        // Beyond what the parts reduce, results stay between -1 and 1. NaN and infinities stay NaN.
+        let lost = self.lt(self.num(1.0), self.abs(rest.clone()));
+        let rest = self.select(lost, self.num(0.0), rest);
         let rest = self.name(rest);
         let square = self.mul(rest.clone(), rest.clone());
         let square = self.name(square);

@@ -42,7 +42,7 @@ fn codes(dtype: DType) -> Vec<u8> {
     match dtype.bits() {
         16 => (0..=u16::MAX).flat_map(u16::to_le_bytes).collect(),
         8 => (0..=u8::MAX).collect(),
-        _ => (0..8).map(|pair| pair * 2 | (pair * 2 + 1) << 4).collect(),
+        _ => (0..8).map(|pair| (pair * 2) | ((pair * 2 + 1) << 4)).collect(),
     }
 }
 

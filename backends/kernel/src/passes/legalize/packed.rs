@@ -40,7 +40,7 @@ impl Legalizer<'_> {
     }
 
     /// The value that codes in the low bits of bytes stand for; bits above them are ignored.
-    fn from_codes(&mut self, codes: Expr, dtype: DType) -> Expr {
+    fn valued(&mut self, codes: Expr, dtype: DType) -> Expr {
         let lanes = self.kernel.type_of(&codes).lanes;
         if is_short(dtype) {
             let codes = call(Function::BitAnd, codes, byte(mask(dtype.bits()), lanes));
@@ -63,7 +63,7 @@ impl Legalizer<'_> {
         if lanes == 1 {
             let (at, shift) = place(&index, bits);
             let load = Expr::Load { buffer, index: Box::new(at), lanes: 1, valid };
-            return self.from_codes(call(Function::ShiftRight, load, shift), dtype);
+            return self.valued(call(Function::ShiftRight, load, shift), dtype);
         }
         let per_byte = (8 / bits) as u16;
         let count = lanes / per_byte;
@@ -85,7 +85,7 @@ impl Legalizer<'_> {
         }
         let together = self.named(columns.remove(0));
         let order = (0..lanes).map(|lane| lane % per_byte * count + lane / per_byte).collect();
-        self.from_codes(Expr::Shuffle(Box::new(together.clone()), Box::new(together), order), dtype)
+        self.valued(Expr::Shuffle(Box::new(together.clone()), Box::new(together), order), dtype)
     }
 
     fn named(&mut self, value: Expr) -> Expr {
