@@ -18,9 +18,12 @@ use crate::error::Error;
 /// Results up to this size are folded whatever they come from.
 const SMALL_BYTES: usize = 1 << 16;
 
+/// Largest growth from operands to result: bytes to `f32`.
+const GROWTH: usize = 4;
+
 /// True where a result of `bytes` may replace operands of `inputs` bytes.
 pub fn within_bounds(bytes: usize, inputs: usize) -> bool {
-    bytes <= SMALL_BYTES.max(inputs.saturating_mul(4))
+    bytes <= SMALL_BYTES.max(inputs.saturating_mul(GROWTH))
 }
 
 /// The single result of `operator` on compile-time operands; `None` where the interpreter refuses.
@@ -38,22 +41,22 @@ fn evaluate_all(operator: &Operator, operands: &[Data]) -> Option<Vec<Data>> {
     tcc_interpret::evaluate(operator, operands, &|_| None).ok()
 }
 
-/// Folds constants in every function, except that quantized weights stay quantized: integer kernels may want them.
+/// Folds constants in every function, except that weights stay as narrow as they are: integer kernels may want them.
 pub fn run(module: &mut Module, _context: &Context) -> Result<(), Error> {
     fold_module(module, false);
     Ok(())
 }
 
-/// Folds constants in every function, quantized weights that nothing takes as they are included.
+/// Folds constants in every function, weights that no kernel takes as narrow as they are included.
 pub fn run_on_all(module: &mut Module, _context: &Context) -> Result<(), Error> {
     fold_module(module, true);
     Ok(())
 }
 
-fn fold_module(module: &mut Module, dequantize: bool) {
+fn fold_module(module: &mut Module, widen: bool) {
     for function in module.functions.values_mut() {
         let mut body = std::mem::take(&mut function.body);
-        fold(function, &mut body, &mut HashMap::new(), dequantize);
+        fold(function, &mut body, &mut HashMap::new(), widen);
         function.body = body;
     }
 }
@@ -70,7 +73,19 @@ fn result_bytes(function: &Function, operation: &Operation) -> Option<usize> {
     Some(sum)
 }
 
-fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Data>, dequantize: bool) {
+/// True where quantized numbers, more than a few, become wider ones.
+fn widens(function: &Function, operation: &Operation) -> bool {
+    let tensor = |value: &Value| function.type_of(*value).as_tensor();
+    match (operation.operands.first().and_then(tensor), operation.results.first().and_then(tensor)) {
+        (Some(from), Some(to)) => {
+            let quantized = from.dtype().is_integer() && from.dtype().bits() <= 8;
+            quantized && to.dtype().bits() > 8 && !to.count().is(1)
+        }
+        _ => false,
+    }
+}
+
+fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Data>, widen: bool) {
     let mut kept = Vec::with_capacity(region.operations.len());
     for mut operation in std::mem::take(&mut region.operations) {
         if let (Operator::Constant { data }, [value]) = (&operation.operator, &operation.results[..]) {
@@ -79,9 +94,9 @@ fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Dat
             continue;
         }
         for nested in &mut operation.regions {
-            fold(function, nested, known, dequantize);
+            fold(function, nested, known, widen);
         }
-        let kept_back = !dequantize && matches!(operation.operator, Operator::Dequantize { .. });
+        let kept_back = !widen && widens(function, &operation);
         let results = if kept_back { None } else { folded(function, &operation, known) };
         match results {
             Some(results) => {

@@ -23,10 +23,14 @@ pub struct Pass {
 /// Every pass, by name.
 pub const PASSES: &[Pass] = &[
     Pass { name: "inline", doc: "Replaces calls by the bodies of their callees.", run: inline::run },
-    Pass { name: "fold", doc: "Evaluates operations on compile-time tensors.", run: constant_folding::run },
+    Pass {
+        name: "fold",
+        doc: "Evaluates operations on compile-time tensors; weights stay as narrow as they are.",
+        run: constant_folding::run,
+    },
     Pass {
         name: "fold-weights",
-        doc: "As `fold`, and dequantizes weights that no integer kernel takes.",
+        doc: "As `fold`, and widens weights that no kernel takes as narrow as they are.",
         run: constant_folding::run_on_all,
     },
     Pass { name: "dce", doc: "Removes operations that nothing needs.", run: dead_code::run },

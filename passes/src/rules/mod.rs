@@ -4,6 +4,7 @@ pub mod algebra;
 pub mod attention;
 pub mod fold_affine;
 pub mod gelu;
+pub mod integers;
 pub mod layout;
 pub mod mean;
 pub mod merge;
@@ -37,6 +38,7 @@ pub const SIMPLIFY: &[Topic] = &[
     Topic { name: "reshape", rules: reshape::rules },
     Topic { name: "fold_affine", rules: fold_affine::rules },
     Topic { name: "qdq", rules: qdq::rules },
+    Topic { name: "integers", rules: integers::rules },
     Topic { name: "softmax", rules: softmax::rules },
     Topic { name: "normalization", rules: normalization::rules },
     Topic { name: "silu", rules: silu::rules },

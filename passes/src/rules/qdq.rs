@@ -13,6 +13,7 @@ use tcc_ir::scalar::{Function, Scalar, ScalarExpr, ScalarOp};
 use tcc_ir::words::{Layout, PadKind, ReduceKind, WindowKind};
 
 use super::fold_affine::labels_onto;
+use super::integers::explicit_padding;
 use crate::egraph::analysis::{Graph, Lookup};
 use crate::egraph::language::{Head, Node};
 use crate::egraph::rule::{Match, Rule};
@@ -105,7 +106,7 @@ fn aligned(graph: &Graph, id: Id, axis: usize, rank: usize) -> Option<Term> {
     }
 }
 
-fn cast(dtype: DType, x: Term) -> Term {
+pub(super) fn cast(dtype: DType, x: Term) -> Term {
     Term::Scalar(ScalarOp::Cast(dtype), vec![x])
 }
 
@@ -183,7 +184,8 @@ fn is_byte(m: &Match, variable: &str) -> bool {
     matches!(m.dtype(variable), Some(DType::I8 | DType::U8))
 }
 
-fn sum(axes: Vec<usize>, x: Term) -> Term {
+/// The sum of `x` over axes that stay.
+pub(super) fn sum(axes: Vec<usize>, x: Term) -> Term {
     let (prologue, epilogue) = (ScalarExpr::identity(), ScalarExpr::identity());
     Term::apply(Operator::Reduce { kind: ReduceKind::Sum, axes, keep: true, prologue, epilogue }, [x])
 }
@@ -215,13 +217,7 @@ fn convolve_integers(m: &Match) -> Option<Term> {
     let mut pads = pads.clone();
     if zero != 0 && pads.iter().any(|pad| *pad != 0) {
         // Outside of the data lies the number 0, which the zero point stands for.
-        let (mut low, mut high) = (vec![Dim::Const(0); rank], vec![Dim::Const(0); rank]);
-        let spatial = pads.len() / 2;
-        for position in 0..spatial {
-            let place = if first { position + 2 } else { position + 1 };
-            low[place] = Dim::Const(pads[position]);
-            high[place] = Dim::Const(pads[position + spatial]);
-        }
+        let (low, high) = explicit_padding(&pads, rank, first);
         let value = Term::apply(Operator::Reshape { shape: Vec::new() }, [m.term("?z")?]);
         x = Term::apply(Operator::Pad { kind: PadKind::Constant, low, high }, [x, value]);
         pads.iter_mut().for_each(|pad| *pad = 0);
@@ -313,7 +309,7 @@ fn contract_integers(m: &Match) -> Option<Term> {
 }
 
 /// True where a label is summed over in one operand only: such a sum counts zero points more than once.
-fn has_lone_sums(spec: &ContractionSpec) -> bool {
+pub(super) fn has_lone_sums(spec: &ContractionSpec) -> bool {
     spec.labels().iter().any(|label| {
         spec.role(*label) == Role::Summed && !(spec.lhs.contains(label) && spec.rhs.contains(label))
     })

@@ -71,7 +71,7 @@ pub fn rewritten(function: &Function, topics: &[Topic], fuse: bool) -> Function 
     let context = context();
     optimize(&mut changed, &plan, &context).unwrap();
     let mut module = Module::with(changed);
-    crate::run_passes(&mut module, &["fold", "cse", "dce"], &context).unwrap();
+    crate::run_passes(&mut module, &["fold-weights", "cse", "dce"], &context).unwrap();
     tcc_ir::verify::verify(&module).unwrap();
     module.entry().unwrap().clone()
 }
