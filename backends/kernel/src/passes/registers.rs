@@ -41,8 +41,9 @@ pub fn promote(kernel: &mut Kernel) {
     }
     let mut body = std::mem::take(&mut kernel.body);
     replace(&mut body, &promoted);
+    let exposed = Exposure::of(kernel, &body);
     for slot in promoted.values().flat_map(|slots| slots.by_start.values()) {
-        if !initializes(&body, slot.var) {
+        if exposed[slot.var.0 as usize] {
             let ty = kernel.variables[slot.var.0 as usize].ty;
             let zero = Expr::Const(Scalar { dtype: ty.dtype, bits: 0 });
             let zero = if ty.lanes == 1 { zero } else { Expr::Splat(Box::new(zero), ty.lanes) };
@@ -169,25 +170,61 @@ fn mentions(stmt: &Stmt, var: Var) -> bool {
         }
 }
 
-/// True where every use of the variable follows an assignment in its own block.
-fn initializes(block: &[Stmt], var: Var) -> bool {
-    for stmt in block.iter().filter(|stmt| mentions(stmt, var)) {
-        match stmt {
-            Stmt::Assign { var: assigned, value } if *assigned == var && !value.mentions(var) => return true,
-            Stmt::For { extent, body, .. } if !extent.mentions(var) => {
-                if !initializes(body, var) {
-                    return false;
-                }
+/// Finds variables that some path reads without an assignment in an enclosing block before.
+struct Exposure {
+    assigned: Vec<bool>,
+    exposed: Vec<bool>,
+}
+
+impl Exposure {
+    fn of(kernel: &Kernel, body: &[Stmt]) -> Vec<bool> {
+        let count = kernel.variables.len();
+        let mut scan = Exposure { assigned: vec![false; count], exposed: vec![false; count] };
+        scan.block(body);
+        scan.exposed
+    }
+
+    fn read(&mut self, expr: &Expr) {
+        expr.visit(&mut |part| {
+            if let Expr::Var(var) = part
+                && !self.assigned[var.0 as usize]
+            {
+                self.exposed[var.0 as usize] = true;
             }
-            Stmt::If { condition, then, otherwise } if !condition.mentions(var) => {
-                if !initializes(then, var) || !initializes(otherwise, var) {
-                    return false;
+        });
+    }
+
+    fn block(&mut self, block: &[Stmt]) {
+        let mut new = Vec::new();
+        for stmt in block {
+            match stmt {
+                Stmt::Assign { var, value } => {
+                    self.read(value);
+                    if !std::mem::replace(&mut self.assigned[var.0 as usize], true) {
+                        new.push(*var);
+                    }
                 }
+                Stmt::For { extent, body, .. } => {
+                    self.read(extent);
+                    self.block(body);
+                }
+                Stmt::If { condition, then, otherwise } => {
+                    self.read(condition);
+                    self.block(then);
+                    self.block(otherwise);
+                }
+                Stmt::Store { index, value, valid, .. } => {
+                    self.read(index);
+                    self.read(value);
+                    valid.iter().for_each(|valid| self.read(valid));
+                }
+                Stmt::Barrier => {}
             }
-            _ => return false,
+        }
+        for var in new {
+            self.assigned[var.0 as usize] = false;
         }
     }
-    true
 }
 
 /// Assigns the variable before its first use, outside of all loops but the parallel one.
