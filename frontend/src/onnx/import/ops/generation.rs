@@ -255,11 +255,12 @@ fn dropout(context: &mut Context<'_>, node: &Node) -> Lowered {
         Some(flag) if node.id.opset >= 12 => flag.first().is_some_and(|&flag| flag != 0),
         _ => false,
     };
-    let ratio = match context.numbers(node, 1, "ratio")? {
-        Some(ratio) if node.id.opset >= 12 => ratio.first().copied().unwrap_or(0.5),
-        _ => 0.5,
+    let ratio = match training {
+        // Outside of training the ratio may be anything, known or not.
+        false => 0.0,
+        true => context.numbers(node, 1, "ratio")?.and_then(|ratio| ratio.first().copied()).unwrap_or(0.5),
     };
-    if !training || ratio == 0.0 {
+    if ratio == 0.0 {
         let mask_type = if node.id.opset < 10 { dtype } else { DType::Bool };
         let all = Scalar::of(mask_type, 1.0);
         let mut results = vec![Binding::Value(x)];

@@ -195,6 +195,8 @@ fn expand(context: &mut Context<'_>, node: &Node) -> Lowered {
         } else if want.as_const().is_none() && have.as_const().is_some() {
             // A run-time target of 1 or of the extent itself leaves the extent.
             have
+        } else if have.as_const().is_some() {
+            return Err(operands(format!("an extent of {have} cannot be expanded to {want}")));
         } else {
             context.builder.require_equal(have.clone(), want);
             have
