@@ -8,14 +8,28 @@ use crate::dtype::DType;
 use crate::minifloat;
 use crate::scalar::Scalar;
 
+/// The `f32` next to a number that keeps whether the number was exact: rounding the result once more, to half the precision
+/// or less, gives what rounding the number once would give (Boldo and Melquiond, "Emulation of a FMA and correctly
+/// rounded sums: proved algorithms using rounding to odd", 2008).
+pub fn round_to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    let back = f64::from(nearest);
+    if back == value || value.is_nan() || nearest.is_infinite() || nearest.to_bits() & 1 == 1 {
+        return nearest;
+    }
+    // Inexact with an even last bit: the odd neighbour on the number's side.
+    let away = back.abs() < value.abs();
+    f32::from_bits(if away { nearest.to_bits() + 1 } else { nearest.to_bits() - 1 })
+}
+
 /// Appends the little-endian bytes of `value`, rounded to its type; numbers beyond an 8-bit type become its largest,
 /// infinities stay infinite or become NaN.
 pub fn push_scalar(value: Scalar, bytes: &mut Vec<u8>) {
     match value.dtype {
         DType::F32 => bytes.extend((value.as_f64() as f32).to_le_bytes()),
         DType::F64 => bytes.extend(value.as_f64().to_le_bytes()),
-        DType::F16 => bytes.extend(f16::from_f64(value.as_f64()).to_le_bytes()),
-        DType::BF16 => bytes.extend(bf16::from_f64(value.as_f64()).to_le_bytes()),
+        DType::F16 => bytes.extend(f16::from_f32(round_to_odd(value.as_f64())).to_le_bytes()),
+        DType::BF16 => bytes.extend(bf16::from_f32(round_to_odd(value.as_f64())).to_le_bytes()),
         dtype if dtype.is_float() => {
             let number = value.as_f64() as f32;
             bytes.push(minifloat::encode(dtype, number, number.is_finite()));
@@ -115,4 +129,25 @@ pub fn element(data: &Data, index: usize) -> Option<Scalar> {
         dtype if dtype.is_float() => Scalar::float(dtype, f64::from(minifloat::decode(dtype, bits as u8))),
         dtype => Scalar { dtype, bits },
     })
+}
+
+#[cfg(test)]
+mod rounding {
+    use super::*;
+
+    #[test]
+    fn halves_round_once() {
+        for (value, bits) in [
+            (1.0 + 2f64.powi(-11) + 2f64.powi(-52), 0x3c01),
+            (1.0 + 2f64.powi(-11), 0x3c00),
+            (-1.0 - 2f64.powi(-11) - 2f64.powi(-52), 0xbc01),
+            (2f64.powi(-25) + 2f64.powi(-70), 0x0001),
+            (2f64.powi(-25), 0x0000),
+            (65520.0 - 2f64.powi(-30), 0x7bff),
+        ] {
+            let mut bytes = Vec::new();
+            push_scalar(Scalar::float(DType::F16, value), &mut bytes);
+            assert_eq!(u16::from_le_bytes([bytes[0], bytes[1]]), bits, "{value}");
+        }
+    }
 }

@@ -80,8 +80,8 @@ pub fn to_bits(scalar: Scalar) -> u64 {
     match scalar.dtype {
         DType::F64 => scalar.bits,
         DType::F32 => u64::from((scalar.as_f64() as f32).to_bits()),
-        DType::F16 => u64::from(f16::from_f64(scalar.as_f64()).to_bits()),
-        DType::BF16 => u64::from(bf16::from_f64(scalar.as_f64()).to_bits()),
+        DType::F16 => u64::from(f16::from_f32(narrow_to_odd(scalar.as_f64())).to_bits()),
+        DType::BF16 => u64::from(bf16::from_f32(narrow_to_odd(scalar.as_f64())).to_bits()),
         dtype if dtype.is_float() => u64::from(minifloat::encode(dtype, scalar.as_f64() as f32, true)),
         dtype => scalar.bits & (u64::MAX >> (64 - dtype.bits() as u32)),
     }

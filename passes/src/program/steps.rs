@@ -7,6 +7,7 @@ use tcc_ir::dim::Dim;
 use tcc_ir::module::{Function, Operation, Region, Value};
 use tcc_ir::operator::Operator;
 use tcc_ir::types::TensorType;
+use tcc_ir::words::RandomKind;
 use tcc_kernel::lower::{Argument, Launch, Lowered, lower};
 use tcc_kernel::scratch::ScratchLayout;
 use tcc_runtime::DimExpr;
@@ -39,7 +40,7 @@ pub struct ProgramBuilder<'a> {
     bound: Vec<bool>,
     next_step: u32,
     position: usize,
-    depth: usize,
+    random_streams: u32,
 }
 
 impl<'a> ProgramBuilder<'a> {
@@ -61,7 +62,7 @@ impl<'a> ProgramBuilder<'a> {
             bound,
             next_step: 0,
             position: 0,
-            depth: 0,
+            random_streams: 0,
         })
     }
 
@@ -207,12 +208,17 @@ impl<'a> ProgramBuilder<'a> {
                 self.host(operation, "top_k", attributes, steps)
             }
             Operator::Random { kind, a, b, seed, .. } => {
-                let attributes =
-                    attributes([("a", a.get().into()), ("b", b.get().into()), ("seed", (*seed).into())]);
-                let function = match kind {
-                    tcc_ir::words::RandomKind::Uniform => "random_uniform",
-                    tcc_ir::words::RandomKind::Normal => "random_normal",
+                let (function, first, second) = match kind {
+                    RandomKind::Uniform => ("random_uniform", "low", "high"),
+                    RandomKind::Normal => ("random_normal", "mean", "scale"),
                 };
+                let mut attributes =
+                    attributes([(first, a.get().into()), (second, b.get().into()), ("seed", (*seed).into())]);
+                if *seed == 0 {
+                    // Draws of one run without a seed of their own take different streams.
+                    attributes.insert("stream".into(), self.random_streams.into());
+                    self.random_streams += 1;
+                }
                 self.host(operation, function, attributes, steps)
             }
             Operator::If {} => self.choice(operation, steps),
@@ -409,10 +415,8 @@ impl<'a> ProgramBuilder<'a> {
         let mut branches = Vec::new();
         let bound_before = self.bound.clone();
         for region in &operation.regions {
-            self.depth += 1;
             self.bound.clone_from(&bound_before);
             branches.push((self.region(region)?, region));
-            self.depth -= 1;
         }
         self.bound = bound_before;
         let (results, binds) = self.results(operation)?;
@@ -465,9 +469,7 @@ impl<'a> ProgramBuilder<'a> {
         }
         let mut binds = self.symbols.step_symbols(dims);
         binds.retain(|number| !std::mem::replace(&mut self.bound[*number as usize], true));
-        self.depth += 1;
         let body = self.region(region)?;
-        self.depth -= 1;
         let end = self.next_step.max(start + 1) - 1;
         let next = region.results.iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
         states.iter().chain(&next).for_each(|tensor| self.tensors.touch(*tensor, end));

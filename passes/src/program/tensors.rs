@@ -113,15 +113,6 @@ impl Tensors {
             }
         }
     }
-
-    /// Size of a tensor in bytes where it is known.
-    pub fn known_bytes(&self, id: TensorId) -> Option<u64> {
-        let info = &self.infos[id as usize];
-        let count = info.shape.iter().try_fold(1u64, |product, dim| {
-            dim.as_const().and_then(|dim| u64::try_from(dim).ok()).and_then(|dim| product.checked_mul(dim))
-        });
-        count.and_then(|count| info.dtype.bytes_for(count))
-    }
 }
 
 /// The tensor type of a value, or an error that names the node.

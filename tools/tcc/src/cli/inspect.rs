@@ -1,25 +1,33 @@
 //! `tcc inspect`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use tcc::Error;
-use tcc::runtime::Bundle;
+use tcc::inputs::ordered;
+use tcc::runtime::Session;
 use tcc::runtime::manifest::{Manifest, Step, Storage};
 
 use super::Outcome;
-use super::common::CompileArguments;
+use super::common::{CompileArguments, InputArguments, Loaded, load};
 
 #[derive(Args)]
 pub struct Arguments {
     /// The model or artifact.
     model: PathBuf,
+    /// Measure each step over this many runs.
+    #[arg(long, value_name = "N")]
+    runs: Option<u32>,
+    #[command(flatten)]
+    inputs: InputArguments,
     #[command(flatten)]
     compile: CompileArguments,
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    let manifest = manifest(&arguments.model, &arguments.compile)?;
+    let loaded = load(&arguments.model, &arguments.compile)?;
+    let manifest = &loaded.manifest;
     for (title, ports) in [("inputs", &manifest.inputs), ("outputs", &manifest.outputs)] {
         println!("{title}:");
         for port in ports {
@@ -27,8 +35,17 @@ pub fn run(arguments: &Arguments) -> Outcome {
             println!("  {}: {:?} {}", port.name, info.dtype, manifest.describe_shape(&info.shape));
         }
     }
+    let times = match arguments.runs {
+        Some(runs) => measure(arguments, &loaded, runs.max(1))?,
+        None => Vec::new(),
+    };
     println!("steps:");
-    print_steps(&manifest, &manifest.steps, 1);
+    let mut listing = Listing { manifest, times: &times, number: 0 };
+    listing.steps(&manifest.steps, 1);
+    if !times.is_empty() {
+        let total: Duration = times.iter().sum();
+        println!("time: {:.3} ms", total.as_secs_f64() * 1e3);
+    }
     match manifest.arena_bytes {
         Some(bytes) => println!("arena peak: {bytes} bytes"),
         None => println!("arena peak: follows from the input shapes"),
@@ -38,17 +55,32 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn manifest(path: &Path, compile: &CompileArguments) -> Result<Manifest, super::Failure> {
-    if path.extension().is_some_and(|extension| extension == "tcc") {
-        return Ok(Bundle::open(path).map_err(Error::from)?.manifest().clone());
+/// Mean time of each step, by number.
+fn measure(arguments: &Arguments, loaded: &Loaded, runs: u32) -> Result<Vec<Duration>, super::Failure> {
+    let mut inputs = arguments.inputs.clone();
+    inputs.random = inputs.random.or(Some(0));
+    let values = inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
+    let inputs = ordered(&loaded.manifest, &values)?;
+    let mut session =
+        Session::new(&loaded.executable, arguments.compile.run_threads()).map_err(Error::from)?;
+    session.run(&inputs).map_err(Error::from)?;
+    session.measure_steps(true);
+    for _ in 0..runs {
+        session.run(&inputs).map_err(Error::from)?;
     }
-    Ok(compile.compile(path)?.manifest)
+    Ok(session.step_times().iter().map(|step| step.total / runs).collect())
 }
 
-fn print_steps(manifest: &Manifest, steps: &[Step], depth: usize) {
-    let indent = "  ".repeat(depth);
-    let tensor = |id: u32| {
-        let info = &manifest.tensors[id as usize];
+/// Steps with their numbers, which count nested ones in preorder.
+struct Listing<'l> {
+    manifest: &'l Manifest,
+    times: &'l [Duration],
+    number: usize,
+}
+
+impl Listing<'_> {
+    fn tensor(&self, id: u32) -> String {
+        let info = &self.manifest.tensors[id as usize];
         let place = match &info.storage {
             Storage::Input(_) => "input".to_string(),
             Storage::Output(_) => "output".to_string(),
@@ -58,31 +90,41 @@ fn print_steps(manifest: &Manifest, steps: &[Step], depth: usize) {
             Storage::Alias { of, .. } => format!("view of {of}"),
             Storage::State | Storage::Host => "host".to_string(),
         };
-        format!("{id}:{}{place}", manifest.describe_shape(&info.shape))
-    };
-    for step in steps {
+        format!("{id}:{}{place}", self.manifest.describe_shape(&info.shape))
+    }
+
+    fn describe(&self, step: &Step) -> String {
         match step {
             Step::Kernel(step) => {
-                let buffers: Vec<String> = step.buffers.iter().map(|id| tensor(*id)).collect();
-                let kernel = &manifest.kernels[step.kernel as usize];
-                let tasks = manifest.describe_dim(&step.tasks);
-                println!("{indent}{} tasks={tasks} {}", kernel.symbol, buffers.join(" "));
+                let buffers: Vec<String> = step.buffers.iter().map(|id| self.tensor(*id)).collect();
+                let kernel = &self.manifest.kernels[step.kernel as usize];
+                let tasks = self.manifest.describe_dim(&step.tasks);
+                format!("{} tasks={tasks} {}", kernel.symbol, buffers.join(" "))
             }
-            Step::Host(step) => println!("{indent}host {}", step.function),
-            Step::Copy { from, to } => println!("{indent}copy {} -> {}", tensor(*from), tensor(*to)),
-            Step::Bind { symbol, tensor: id, .. } => {
-                println!("{indent}bind {} from {}", manifest.symbols[*symbol as usize].name, tensor(*id));
+            Step::Host(step) => format!("host {}", step.function),
+            Step::Copy { from, to } => format!("copy {} -> {}", self.tensor(*from), self.tensor(*to)),
+            Step::Bind { symbol, tensor, .. } => {
+                format!("bind {} from {}", self.manifest.symbols[*symbol as usize].name, self.tensor(*tensor))
             }
-            Step::Require(constraint) => println!("{indent}require {}", constraint.reason),
-            Step::If(step) => {
-                println!("{indent}if {}", tensor(step.condition));
-                print_steps(manifest, &step.then.steps, depth + 1);
-                println!("{indent}else");
-                print_steps(manifest, &step.otherwise.steps, depth + 1);
-            }
-            Step::Loop(step) => {
-                println!("{indent}loop");
-                print_steps(manifest, &step.body, depth + 1);
+            Step::Require(constraint) => format!("require {}", constraint.reason),
+            Step::If(step) => format!("if {}", self.tensor(step.condition)),
+            Step::Loop(_) => "loop".to_string(),
+        }
+    }
+
+    fn steps(&mut self, steps: &[Step], depth: usize) {
+        for step in steps {
+            let time = match self.times.get(self.number) {
+                Some(time) => format!("{:9.1} us ", time.as_secs_f64() * 1e6),
+                None => String::new(),
+            };
+            println!("{time}{}{}", "  ".repeat(depth), self.describe(step));
+            self.number += 1;
+            for (index, nested) in step.children().enumerate() {
+                if index > 0 {
+                    println!("{}else", "  ".repeat(depth));
+                }
+                self.steps(nested, depth + 1);
             }
         }
     }
