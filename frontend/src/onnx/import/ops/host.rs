@@ -19,7 +19,6 @@ pub(super) static TABLE: &[Entry] = &[
     since(10, "NonMaxSuppression", non_max_suppression),
     since(11, "Unique", unique),
     since(11, "Det", determinant),
-    since(10, "RoiAlign", roi_align),
     since(19, "DeformConv", deformable_convolution),
     since(9, "TfIdfVectorizer", ngrams),
     since(10, "StringNormalizer", normalize_text),
@@ -100,6 +99,14 @@ impl Context<'_> {
         Ok(results.into_iter().map(Binding::Value).collect())
     }
 
+    /// RoiAlign as a host function, which knows one default of the coordinate mode while versions differ.
+    pub(super) fn host_with_default(&mut self, node: &Node, mode: &str, result: Type) -> Lowered {
+        let mut node = node.clone();
+        let mode = Attribute::String(mode.to_owned().into());
+        node.attributes.entry("coordinate_transformation_mode".into()).or_insert(mode);
+        self.host_operator(&node, &[result])
+    }
+
     /// A run-time function by the ONNX operator's name, with result types.
     pub(super) fn host(
         &mut self,
@@ -154,23 +161,6 @@ fn determinant(context: &mut Context<'_>, node: &Node) -> Lowered {
     context.builder.require_equal(rows.clone(), columns.clone());
     let types = [Type::tensor(dtype, batch.to_vec())];
     context.host_operator(node, &types)
-}
-
-fn roi_align(context: &mut Context<'_>, node: &Node) -> Lowered {
-    let (x, rois) = (context.operand(node, 0, "X")?, context.operand(node, 1, "rois")?);
-    let (shape, dtype) = (context.shape(x)?, context.dtype(x)?);
-    let (Some(channels), Some(count)) = (shape.get(1), context.shape(rois)?.first().cloned()) else {
-        return Err(operands("X or rois has too few axes"));
-    };
-    let extent = |name: &str| -> Result<Dim, Refusal> { Ok(Dim::Const(node.int(name)?.unwrap_or(1))) };
-    let result = vec![count, channels.clone(), extent("output_height")?, extent("output_width")?];
-    // The default of the coordinate mode changed with version 16; the host function knows the newer one.
-    let mut node = node.clone();
-    if node.id.opset < 16 {
-        let mode = Attribute::String("output_half_pixel".into());
-        node.attributes.entry("coordinate_transformation_mode".into()).or_insert(mode);
-    }
-    context.host_operator(&node, &[Type::tensor(dtype, result)])
 }
 
 fn deformable_convolution(context: &mut Context<'_>, node: &Node) -> Lowered {

@@ -20,6 +20,7 @@ mod qonnx;
 mod quantize;
 mod recurrent;
 mod reduction;
+mod region;
 mod resize;
 mod scalar;
 mod sequence;
@@ -51,6 +52,7 @@ pub(super) static TABLES: &[&[Entry]] = &[
     quantize::TABLE,
     recurrent::TABLE,
     reduction::TABLE,
+    region::TABLE,
     resize::TABLE,
     sequence::TABLE,
     signal::TABLE,

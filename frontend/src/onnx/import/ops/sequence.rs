@@ -6,7 +6,9 @@
 use super::super::super::graph::{Attribute, Node};
 use super::super::context::{Context, Lowered, one};
 use super::super::dtype_of_number;
+use super::super::known::{Element, Known};
 use super::super::refusal::{Refusal, operands, unsupported};
+use super::super::scope::Binding;
 use super::super::sizes;
 use super::super::table::{Entry, since};
 use tcc_ir::dim::Dim;
@@ -32,9 +34,7 @@ pub(super) static TABLE: &[Entry] = &[
     since(11, "ConcatFromSequence", concatenate),
     since(11, "SplitToSequence", split),
     since(15, "Optional", optional),
-    since(15, "OptionalHasElement", |context, node| {
-        context.host_operator(node, &[Type::tensor(DType::Bool, vec![])])
-    }),
+    since(15, "OptionalHasElement", has_element),
     since(15, "OptionalGetElement", |context, node| {
         let value = context.operand(node, 0, "input")?;
         match context.builder.type_of(value).clone() {
@@ -173,4 +173,17 @@ fn optional(context: &mut Context<'_>, node: &Node) -> Lowered {
         },
     };
     context.host_operator(node, &[Type::Optional(Box::new(inner))])
+}
+
+/// Known for operands that cannot be absent and for one that is left out.
+fn has_element(context: &mut Context<'_>, node: &Node) -> Lowered {
+    let there = match context.optional(node, 0)? {
+        None => false,
+        Some(value) => match context.builder.type_of(value) {
+            Type::Optional(_) => return context.host_operator(node, &[Type::tensor(DType::Bool, vec![])]),
+            _ => true,
+        },
+    };
+    let element = Element::Dim(Dim::Const(i64::from(there)));
+    Ok(vec![Binding::Known(Known { dtype: DType::Bool, shape: Vec::new(), elements: vec![element] })])
 }
