@@ -35,7 +35,7 @@ fn refuse(path: &Path) -> Result<(), String> {
     fs::create_dir(&out).and_then(|()| fs::create_dir(&model)).map_err(|error| error.to_string())?;
     let arguments = hostile.write(&hostile::schema()?, &model, &out.join("result"))?;
     let before = listing(&model)?;
-    let ended = hostile::run_limited(&program::path()?, &arguments, folder.path())?;
+    let ended = hostile::run_limited(&program::path()?, &arguments, folder.path(), hostile.disk)?;
     let mut written = listing(&out)?;
     written.extend(listing(&model)?.into_iter().filter(|path| !before.contains(path)));
     hostile::check(&ended, &hostile.expect, &written)

@@ -40,6 +40,17 @@ pub fn read(text: &str) -> Result<Module, String> {
     Ok(module)
 }
 
+/// Puts a function first, where the entry is.
+///
+/// # Errors
+/// There is no such function.
+pub fn make_entry(module: &mut Module, function: &str) -> Result<(), String> {
+    let index =
+        module.functions.get_index_of(function).ok_or_else(|| format!("there is no function @{function}"))?;
+    module.functions.move_index(index, 0);
+    Ok(())
+}
+
 /// A module with the default passes applied.
 ///
 /// # Errors

@@ -12,6 +12,7 @@
 //! | `arguments: ...` | arguments of `tcc`, `MODEL` and `OUT` stand for paths; default `compile MODEL -o OUT` |
 //! | `npy: NAME SPEC` | an array beside the model, see [`crate::inputs`] |
 //! | `bytes: NAME COUNT` | a file of zeros beside the model |
+//! | `disk: BYTES` | no file may grow beyond this |
 //! | `link: NAME TARGET` | a symbolic link beside the model |
 //! | `mangle: empty` | the model file holds nothing |
 //! | `mangle: truncate PERCENT` | it holds only the first part of the model |
@@ -36,7 +37,7 @@ use tcc_frontend::onnx::proto::{
 };
 
 use crate::inputs::{Dims, InputSpec};
-use crate::npz;
+use tcc::npz;
 
 /// Address space that `tcc` may take on a small file. LLVM and MLIR map some hundred megabytes.
 const MEMORY: u64 = 4 << 30;
@@ -48,6 +49,8 @@ const TIME: Duration = Duration::from_secs(60);
 pub struct Hostile {
     /// Texts that the message contains.
     pub expect: Vec<String>,
+    /// Largest file that may be written.
+    pub disk: Option<usize>,
     arguments: Option<Vec<String>>,
     files: Vec<SideFile>,
     mangles: Vec<Mangle>,
@@ -108,6 +111,7 @@ impl Hostile {
                 ("bytes", [name, count]) => {
                     hostile.files.push(SideFile::Zeros((*name).to_owned(), number(count)?))
                 }
+                ("disk", [bytes]) => hostile.disk = Some(number(bytes)?),
                 ("link", [name, target]) => {
                     hostile.files.push(SideFile::Link((*name).to_owned(), (*target).to_owned()));
                 }
@@ -117,7 +121,7 @@ impl Hostile {
                 ("mangle", ["nodes", count]) => hostile.mangles.push(Mangle::Nodes(number(count)?)),
                 ("mangle", ["nest", count]) => hostile.mangles.push(Mangle::Nest(number(count)?)),
                 ("mangle", ["twin", count]) => hostile.mangles.push(Mangle::Twin(number(count)?)),
-                ("expect" | "npy" | "bytes" | "link" | "mangle", _) => return Err(bad()),
+                ("expect" | "npy" | "bytes" | "disk" | "link" | "mangle", _) => return Err(bad()),
                 _ => {}
             }
         }
@@ -252,17 +256,27 @@ fn twins(mut model: ModelProto, levels: usize) -> ModelProto {
 /// The schema cannot be read.
 pub fn schema() -> Result<DescriptorPool, String> {
     let folder = crate::cache::tests_folder().join("../frontend/proto");
-    let files = protox::compile(["onnx.proto"], [folder]).map_err(|error| error.to_string())?;
+    let files = protox::compile(["onnx/onnx-ml.proto"], [folder]).map_err(|error| error.to_string())?;
     DescriptorPool::from_file_descriptor_set(files).map_err(|error| error.to_string())
 }
 
-/// Runs a program under the limits on memory and time.
+/// Runs a program under the limits on memory, time and, where `disk` says so, the size of files.
 ///
 /// # Errors
 /// It cannot be started.
-pub fn run_limited(program: &Path, arguments: &[String], folder: &Path) -> Result<Ended, String> {
+pub fn run_limited(
+    program: &Path,
+    arguments: &[String],
+    folder: &Path,
+    disk: Option<usize>,
+) -> Result<Ended, String> {
     let mut command = Command::new("prlimit");
-    command.arg(format!("--as={MEMORY}")).arg("--core=0").arg(program).args(arguments).current_dir(folder);
+    command.arg(format!("--as={MEMORY}")).arg("--core=0");
+    if let Some(bytes) = disk {
+        // With the signal ignored, writing beyond the limit fails as it does on a full disk.
+        command.arg(format!("--fsize={bytes}")).args(["sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    }
+    command.arg(program).args(arguments).current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("prlimit: {error}"))?;
     let capture = |pipe: Option<Box<dyn Read + Send>>| {
@@ -404,7 +418,10 @@ mod tests {
     fn time_and_status_come_back() {
         let folder = tempfile::tempdir().unwrap();
         let arguments = ["-c", "echo out; echo err >&2; exit 7"].map(str::to_owned);
-        let ended = run_limited(Path::new("/bin/sh"), &arguments, folder.path()).unwrap();
+        let ended = run_limited(Path::new("/bin/sh"), &arguments, folder.path(), None).unwrap();
         assert_eq!((ended.status, ended.output.trim(), ended.message.trim()), (Some(7), "out", "err"));
+        let arguments = ["if=/dev/zero", "of=out", "bs=4096", "count=4"].map(str::to_owned);
+        let ended = run_limited(Path::new("dd"), &arguments, folder.path(), Some(8192)).unwrap();
+        assert_eq!((ended.status, ended.message.contains("too large")), (Some(1), true), "{ended:?}");
     }
 }

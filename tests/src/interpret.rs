@@ -50,12 +50,7 @@ impl Executor for Interpret {
 
     fn execute(&self, module: &str, function: &str, arguments: &[Data]) -> Result<Vec<Data>, String> {
         let mut module = compiler::read(module)?;
-        let index = module
-            .functions
-            .get_index_of(function)
-            .ok_or_else(|| format!("there is no function @{function}"))?;
-        // The interpreter runs the first function.
-        module.functions.move_index(index, 0);
+        compiler::make_entry(&mut module, function)?;
         let module = self.prepared(module)?;
         let arguments = arguments.iter().map(|data| Interpreted::from(data.clone())).collect();
         let results = Interpreter::new(&module).run(arguments).map_err(|error| error.to_string())?;

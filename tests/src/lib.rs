@@ -3,23 +3,24 @@
 //! | module | holds |
 //! |---|---|
 //! | [`cache`] | where fetched models and reference outputs lie |
-//! | [`value`], [`npz`] | values at the border of a model, and the files that hold them |
+//! | [`value`] | values at the border of a model |
 //! | [`inputs`] | deterministic inputs from a line of text |
 //! | [`compare`] | comparison under a stated tolerance |
-//! | [`conformance`], [`runners`] | the node cases of the ONNX backend suite, and what runs them |
+//! | [`conformance`] | the node cases of the ONNX backend suite |
+//! | [`runners`], [`compiler`], [`interpret`], [`compiled`] | what runs models and file tests |
 //! | [`filetest`] | tests written as text IR |
 //! | [`hostile`], [`program`] | bad input, one file a diagnostic |
 //! | [`zoo`] | the real models, their cases and reference outputs |
 
 pub mod cache;
 pub mod compare;
+pub mod compiled;
 pub mod compiler;
 pub mod conformance;
 pub mod filetest;
 pub mod hostile;
 pub mod inputs;
 pub mod interpret;
-pub mod npz;
 pub mod program;
 pub mod runners;
 pub mod value;

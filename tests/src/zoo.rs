@@ -14,7 +14,7 @@ use tcc_ir::data::Data;
 use crate::cache;
 use crate::compare::{Tolerance, compare_tensors, root_mean_square};
 use crate::inputs::{Dims, InputSpec};
-use crate::npz;
+use tcc::npz;
 
 /// Tolerance of models that state none, see [`Tolerance::of_model`].
 const DEFAULT_TOLERANCE: f64 = 2e-4;

@@ -7,14 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
+use tcc_frontend::onnx::ValueType;
 use tcc_frontend::onnx::proto::tensor_proto::DataType;
-use tcc_frontend::onnx::proto::{ModelProto, ValueInfoProto, type_proto};
+use tcc_frontend::onnx::proto::{ModelProto, TypeProto, ValueInfoProto};
+use tcc_frontend::onnx::test_data::read_value;
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 
 use super::{RunError, Runner};
 use crate::compare::{Tolerance, compare};
-use crate::value::{Kind, Value, read_onnx_value};
+use crate::value::Value;
 
 /// A model with inputs and the outputs it must give.
 #[derive(Clone, Debug)]
@@ -66,8 +68,11 @@ impl Case {
         let constants: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
         let data = folder.join("test_data_set_0");
         let read = |role: &str, index: usize, declared: &ValueInfoProto| {
-            let value = read_onnx_value(&data.join(format!("{role}_{index}.pb")), kind(declared)?)?;
-            Ok::<_, String>((declared.name().to_owned(), as_declared(value, declared)))
+            let path = data.join(format!("{role}_{index}.pb"));
+            let ty = ValueType::from_proto(declared.r#type.as_ref().unwrap_or(&TypeProto::default()));
+            let (_, value) =
+                read_value(&path, &ty).map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok::<_, String>((declared.name().to_owned(), as_declared(Value::from_test_data(&value)?, &ty)))
         };
         let declared = graph.input.iter().filter(|input| !constants.contains(input.name()));
         let inputs =
@@ -108,23 +113,12 @@ fn decode(model: &Path) -> Result<ModelProto, String> {
     ModelProto::decode(&bytes[..]).map_err(|error| format!("{}: {error}", model.display()))
 }
 
-fn kind(declared: &ValueInfoProto) -> Result<Kind, String> {
-    match declared.r#type.as_ref().and_then(|declared| declared.value.as_ref()) {
-        Some(type_proto::Value::TensorType(_)) | None => Ok(Kind::Tensor),
-        Some(type_proto::Value::SequenceType(_)) => Ok(Kind::Sequence),
-        Some(type_proto::Value::OptionalType(_)) => Ok(Kind::Optional),
-        Some(_) => Err(format!("{} is neither tensor, sequence nor optional", declared.name())),
-    }
-}
-
 /// The files of the suite hold bfloat16 under the type of NumPy's stand-in for it, UINT16.
-fn as_declared(value: Value, declared: &ValueInfoProto) -> Value {
-    let element = match declared.r#type.as_ref().and_then(|declared| declared.value.as_ref()) {
-        Some(type_proto::Value::TensorType(tensor)) => tensor.elem_type(),
-        _ => return value,
-    };
-    match &value {
-        Value::Tensor(data) if data.dtype() == DType::U16 && element == DataType::Bfloat16 as i32 => {
+fn as_declared(value: Value, declared: &ValueType) -> Value {
+    match (&value, declared) {
+        (Value::Tensor(data), ValueType::Tensor { element: DataType::Bfloat16, .. })
+            if data.dtype() == DType::U16 =>
+        {
             Data::new(DType::BF16, data.shape(), data.bytes().clone()).map_or(value, Value::Tensor)
         }
         _ => value,

@@ -20,7 +20,7 @@ use crate::runners;
 /// Begins every line of the protocol.
 const MARK: &str = "\u{1}case ";
 /// Node cases take milliseconds.
-pub const CASE_TIME: Duration = Duration::from_secs(60);
+pub const CASE_TIME: Duration = Duration::from_secs(30);
 /// Address space of a worker; node cases hold kilobytes, compilers map generously.
 const WORKER_MEMORY: u64 = 16 << 30;
 
