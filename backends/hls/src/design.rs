@@ -1,0 +1,425 @@
+//! A program as a design: functions, the arrays that they share, and the calls in order.
+//!
+//! Every extent must be a constant and every step a kernel or a copy; anything else is refused by name. Arena tensors of one
+//! element type whose live ranges do not meet share an array.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use tcc_ir::dtype::DType;
+use tcc_kernel::Kernel;
+use tcc_passes::program::{Program, element_type};
+use tcc_runtime::DimExpr;
+use tcc_runtime::manifest::{Access, Manifest, Step, Storage, TensorId};
+
+use crate::emit::{Emitted, emit};
+use crate::error::Error;
+use crate::estimate::{Memory, memory};
+use crate::names::{distinct, identifier};
+use crate::numbers::Numbers;
+use crate::part::Part;
+use crate::schedule::{Scheduled, schedule};
+
+/// A function of the design.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// The scheduled kernel.
+    pub scheduled: Scheduled,
+    /// Its text.
+    pub emitted: Emitted,
+}
+
+/// What an array of the design is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Intermediate results, inputs and outputs.
+    Local,
+    /// The constant data of this tensor.
+    Weight(TensorId),
+}
+
+/// An array on the chip.
+#[derive(Clone, Debug)]
+pub struct Array {
+    /// Its name.
+    pub name: String,
+    /// Element type in the model.
+    pub dtype: DType,
+    /// What it is for.
+    pub role: Role,
+    /// Size, banks and kind.
+    pub memory: Memory,
+    last_step: u32,
+}
+
+/// Where a tensor is: an array and the first element in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Which array.
+    pub array: usize,
+    /// First element.
+    pub offset: u64,
+}
+
+/// One thing that the top function does.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Calls a function.
+    Function {
+        /// Which.
+        function: usize,
+        /// On what.
+        arguments: Vec<Place>,
+        /// The layer of the model.
+        layer: String,
+    },
+    /// Copies elements.
+    Copy {
+        /// Source.
+        from: Place,
+        /// Destination.
+        to: Place,
+        /// How many.
+        elements: u64,
+    },
+}
+
+/// An input or output of the design.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Name as an identifier.
+    pub name: String,
+    /// Element type in the model.
+    pub dtype: DType,
+    /// Number of elements.
+    pub elements: u64,
+    /// Where it is on the chip.
+    pub place: Place,
+}
+
+/// A design.
+#[derive(Clone, Debug)]
+pub struct Design {
+    /// Name of the top function.
+    pub name: String,
+    /// Functions, one a kernel of the program that a step calls.
+    pub functions: Vec<Function>,
+    /// Arrays.
+    pub arrays: Vec<Array>,
+    /// What happens, in order.
+    pub calls: Vec<Call>,
+    /// Inputs in order.
+    pub inputs: Vec<Port>,
+    /// Outputs in order.
+    pub outputs: Vec<Port>,
+    /// Number format.
+    pub numbers: Numbers,
+}
+
+/// The element type of a manifest tensor in the IR.
+pub fn ir_type(dtype: tcc_runtime::DType) -> Result<DType, Error> {
+    DType::ALL
+        .iter()
+        .copied()
+        .find(|known| element_type(*known) == Some(dtype))
+        .ok_or_else(|| Error::Program(format!("element type {} has no kernel", dtype.name())))
+}
+
+/// Number of elements of a tensor whose extents are all constant.
+pub fn elements(manifest: &Manifest, id: TensorId) -> Result<u64, Error> {
+    let tensor = info(manifest, id)?;
+    let mut count = 1u64;
+    for dim in &tensor.shape {
+        let extent = constant(manifest, dim, || format!("tensor {}", manifest.tensor_name(id)))?;
+        let overflow = || Error::Program(format!("tensor {} is too large", manifest.tensor_name(id)));
+        count =
+            u64::try_from(extent).ok().and_then(|extent| count.checked_mul(extent)).ok_or_else(overflow)?;
+    }
+    Ok(count)
+}
+
+/// Description of a tensor.
+pub fn info(manifest: &Manifest, id: TensorId) -> Result<&tcc_runtime::manifest::TensorInfo, Error> {
+    manifest.tensors.get(id as usize).ok_or_else(|| Error::Program(format!("there is no tensor {id}")))
+}
+
+fn constant(manifest: &Manifest, dim: &DimExpr, what: impl FnOnce() -> String) -> Result<i64, Error> {
+    dim.as_const().ok_or_else(|| Error::OpenDimension { what: what(), dimension: manifest.describe_dim(dim) })
+}
+
+impl Design {
+    /// The design of a program on a part.
+    pub fn new(program: &Program, part: &Part, numbers: &Numbers) -> Result<Design, Error> {
+        let manifest = &program.manifest;
+        check(manifest)?;
+        let mut builder = Builder {
+            program,
+            numbers,
+            part,
+            arrays: Vec::new(),
+            places: HashMap::new(),
+            functions: Vec::new(),
+            function_of: HashMap::new(),
+            names: BTreeSet::new(),
+            written: written(manifest),
+        };
+        let name = builder.name(&manifest.name);
+        builder.place_arena()?;
+        let mut calls = Vec::new();
+        for (number, step) in manifest.steps.iter().enumerate() {
+            calls.push(builder.call(number, step)?);
+        }
+        let inputs = builder.ports(&manifest.inputs)?;
+        let outputs = builder.ports(&manifest.outputs)?;
+        let Builder { arrays, functions, .. } = builder;
+        Ok(Design { name, functions, arrays, calls, inputs, outputs, numbers: *numbers })
+    }
+
+    /// True where the design uses integer or fixed-point types of the vendor's headers.
+    pub fn uses_ap_types(&self) -> bool {
+        let arbitrary = |dtype: DType| dtype.is_integer() || (dtype == DType::F32 && self.numbers.is_fixed());
+        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.dtype);
+        let arrays = self.arrays.iter().map(|array| array.dtype);
+        let texts = self.functions.iter().any(|function| {
+            ["ap_", "to_integer", "clamped<", "shift_"]
+                .iter()
+                .any(|word| function.emitted.text.contains(word))
+        });
+        texts || ports.chain(arrays).any(arbitrary)
+    }
+}
+
+/// Refuses steps and extents that hardware cannot have.
+fn check(manifest: &Manifest) -> Result<(), Error> {
+    for (number, step) in manifest.steps.iter().enumerate() {
+        let refuse = |what: String, advice: &'static str| Err(Error::Step { number, what, advice });
+        match step {
+            Step::Kernel(_) | Step::Copy { .. } => {}
+            Step::Host(host) => {
+                return refuse(
+                    format!("the host function '{}'", host.function),
+                    "run it before or after the design",
+                );
+            }
+            Step::If(_) => {
+                return refuse("a choice between branches".into(), "fold the condition to a constant");
+            }
+            Step::Loop(_) => return refuse("a loop of the model".into(), "unroll it in the model"),
+            Step::Bind { .. } => {
+                return refuse("a dimension read from data".into(), "give the dimension with --dim");
+            }
+            Step::Require(_) => {
+                return refuse("a check of a dimension".into(), "give the dimension with --dim");
+            }
+        }
+    }
+    let ports = manifest.inputs.iter().chain(&manifest.outputs).map(|port| port.tensor);
+    for id in ports.chain(0..manifest.tensors.len() as TensorId) {
+        elements(manifest, id)?;
+        match info(manifest, id)?.storage {
+            Storage::State => {
+                return Err(Error::Program(format!(
+                    "tensor {} keeps state between runs",
+                    manifest.tensor_name(id)
+                )));
+            }
+            Storage::Host => {
+                return Err(Error::Program(format!("tensor {} lives on the host", manifest.tensor_name(id))));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Tensors that a kernel overwrites as a whole.
+fn written(manifest: &Manifest) -> HashSet<TensorId> {
+    let mut written = HashSet::new();
+    for step in &manifest.steps {
+        let Step::Kernel(step) = step else { continue };
+        let Some(kernel) = manifest.kernels.get(step.kernel as usize) else { continue };
+        for (tensor, access) in step.buffers.iter().zip(&kernel.buffers) {
+            if *access == Access::Write {
+                written.insert(*tensor);
+            }
+        }
+    }
+    written
+}
+
+struct Builder<'p> {
+    program: &'p Program,
+    numbers: &'p Numbers,
+    part: &'p Part,
+    arrays: Vec<Array>,
+    places: HashMap<TensorId, Place>,
+    functions: Vec<Function>,
+    function_of: HashMap<u32, usize>,
+    names: BTreeSet<String>,
+    written: HashSet<TensorId>,
+}
+
+impl Builder<'_> {
+    fn name(&mut self, wanted: &str) -> String {
+        let name = distinct(wanted, &|name| self.names.contains(name));
+        self.names.insert(name.clone());
+        name
+    }
+
+    fn array(&mut self, name: &str, dtype: DType, elements: u64, role: Role, last_step: u32) -> usize {
+        let name = self.name(name);
+        let memory = memory(elements.max(1), dtype, self.numbers, 1, false);
+        self.arrays.push(Array { name, dtype, role, memory, last_step });
+        self.arrays.len() - 1
+    }
+
+    /// Places arena tensors in the order in which they are written.
+    fn place_arena(&mut self) -> Result<(), Error> {
+        let manifest = &self.program.manifest;
+        let mut ranges: Vec<(u32, u32, TensorId)> = Vec::new();
+        for (id, tensor) in manifest.tensors.iter().enumerate() {
+            if let Storage::Arena { first_step, last_step, .. } = tensor.storage {
+                ranges.push((first_step, last_step, id as TensorId));
+            }
+        }
+        ranges.sort();
+        for (first, last, id) in ranges {
+            let (count, dtype) = (elements(manifest, id)?, ir_type(info(manifest, id)?.dtype)?);
+            let free = self.arrays.iter().position(|array| {
+                array.dtype == dtype && array.role == Role::Local && array.last_step < first
+            });
+            let array = match free {
+                Some(array) => array,
+                None => self.array("buffer", dtype, count, Role::Local, last),
+            };
+            let shared = &mut self.arrays[array];
+            shared.last_step = last;
+            shared.memory.elements = shared.memory.elements.max(count);
+            self.places.insert(id, Place { array, offset: 0 });
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, id: TensorId) -> Result<Place, Error> {
+        self.place_through(id, 0)
+    }
+
+    fn place_through(&mut self, id: TensorId, depth: usize) -> Result<Place, Error> {
+        if let Some(place) = self.places.get(&id) {
+            return Ok(*place);
+        }
+        let manifest = &self.program.manifest;
+        if depth > manifest.tensors.len() {
+            return Err(Error::Program(format!("tensor {} is an alias of itself", manifest.tensor_name(id))));
+        }
+        let tensor = info(manifest, id)?;
+        let (count, dtype) = (elements(manifest, id)?, ir_type(tensor.dtype)?);
+        let named =
+            |default: &str| if tensor.name.is_empty() { default.to_string() } else { tensor.name.clone() };
+        let place = match &tensor.storage {
+            // A kernel that works in place gets two arrays, so that every array has one writer at a time.
+            Storage::Alias { of, byte_offset } if !self.written.contains(&id) => {
+                let bytes =
+                    constant(manifest, byte_offset, || format!("tensor {}", manifest.tensor_name(id)))?;
+                let bits = u64::try_from(bytes).ok().and_then(|bytes| bytes.checked_mul(8));
+                let whole = bits.filter(|bits| bits % dtype.bits().max(1) as u64 == 0);
+                let offset = whole.ok_or_else(|| {
+                    Error::Program(format!("tensor {} starts within an element", manifest.tensor_name(id)))
+                })?;
+                let base = self.place_through(*of, depth + 1)?;
+                Place { offset: base.offset + offset / dtype.bits().max(1) as u64, ..base }
+            }
+            Storage::Weight { .. } => {
+                let name = format!("weights_{}", identifier(&named(&format!("w{id}"))));
+                Place { array: self.array(&name, dtype, count, Role::Weight(id), u32::MAX), offset: 0 }
+            }
+            _ => {
+                let array =
+                    self.array(&format!("{}_local", named("buffer")), dtype, count, Role::Local, u32::MAX);
+                Place { array, offset: 0 }
+            }
+        };
+        self.places.insert(id, place);
+        Ok(place)
+    }
+
+    fn ports(&mut self, ports: &[tcc_runtime::manifest::Port]) -> Result<Vec<Port>, Error> {
+        let manifest = &self.program.manifest;
+        let mut result = Vec::new();
+        for port in ports {
+            result.push(Port {
+                name: self.name(&port.name),
+                dtype: ir_type(info(manifest, port.tensor)?.dtype)?,
+                elements: elements(manifest, port.tensor)?,
+                place: self.place(port.tensor)?,
+            });
+        }
+        Ok(result)
+    }
+
+    fn call(&mut self, number: usize, step: &Step) -> Result<Call, Error> {
+        let manifest = &self.program.manifest;
+        let step = match step {
+            Step::Kernel(step) => step,
+            Step::Copy { from, to } => {
+                let elements = elements(manifest, *to)?;
+                return Ok(Call::Copy { from: self.place(*from)?, to: self.place(*to)?, elements });
+            }
+            _ => return Err(Error::Program(format!("step {number} is no kernel"))),
+        };
+        let missing = || Error::Program(format!("step {number} calls an unknown kernel"));
+        let kernel = self.program.kernels.get(step.kernel as usize).ok_or_else(missing)?;
+        let result = kernel
+            .arguments()
+            .zip(&step.buffers)
+            .find(|(buffer, _)| buffer.access != tcc_kernel::ir::Access::Read);
+        let layer = match result {
+            Some((_, tensor)) => manifest.tensors.get(*tensor as usize).map(|tensor| tensor.name.clone()),
+            None => None,
+        };
+        let layer = layer.filter(|name| !name.is_empty()).unwrap_or_else(|| base_name(kernel).to_string());
+        let function = match self.function_of.get(&step.kernel) {
+            Some(function) => *function,
+            None => {
+                let scheduled = schedule(kernel, self.numbers)?;
+                let name = self.name(&function_name(&layer, kernel));
+                let emitted = emit(&scheduled.kernel, &name, self.numbers, &scheduled.partitions)?;
+                self.functions.push(Function { scheduled, emitted });
+                self.function_of.insert(step.kernel, self.functions.len() - 1);
+                self.functions.len() - 1
+            }
+        };
+        let mut arguments = Vec::new();
+        for (position, tensor) in step.buffers.iter().enumerate() {
+            let place = self.place(*tensor)?;
+            arguments.push(place);
+            let scheduled = &self.functions[function].scheduled;
+            let wanted = scheduled
+                .kernel
+                .buffers
+                .iter()
+                .zip(&scheduled.partitions)
+                .find(|(buffer, _)| buffer.space == tcc_kernel::ir::Space::Argument(position as u32))
+                .map_or(1, |(_, factor)| *factor);
+            let array = &mut self.arrays[place.array];
+            array.memory.banks = array.memory.banks.max(wanted);
+            let local = array.role == Role::Local;
+            let (elements, dtype, banks) = (array.memory.elements, array.dtype, array.memory.banks);
+            array.memory = memory(elements, dtype, self.numbers, banks, local && self.part.budget.uram > 0);
+        }
+        Ok(Call::Function { function, arguments, layer })
+    }
+}
+
+/// The operator part of a kernel's symbol, `tcc_3_contract` without its number.
+fn base_name(kernel: &Kernel) -> &str {
+    let rest = kernel.name.strip_prefix("tcc_").and_then(|rest| rest.split_once('_'));
+    match rest {
+        Some((number, base)) if number.chars().all(|digit| digit.is_ascii_digit()) => base,
+        _ => &kernel.name,
+    }
+}
+
+fn function_name(layer: &str, kernel: &Kernel) -> String {
+    let (layer, base) = (identifier(layer), base_name(kernel));
+    if layer == base || layer.ends_with(base) { layer } else { format!("{layer}_{base}") }
+}

@@ -1,0 +1,295 @@
+//! The project of a design: sources, testbench, build files and report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tcc_passes::program::Program;
+use tcc_runtime::manifest::Storage;
+
+use crate::design::{Array, Call, Design, Place, Port, Role, info};
+use crate::error::Error;
+use crate::numbers::Numbers;
+use crate::part::Part;
+use crate::reference::{Vector, random_vectors};
+use crate::report::Report;
+use crate::tables::Table;
+use crate::{testbench, weights};
+
+const MATH: &str = include_str!("support/tcc_hls.h");
+const INTEGER: &str = include_str!("support/tcc_integer.h");
+const FIXED: &str = include_str!("support/tcc_fixed.h");
+
+/// How a project is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Number format.
+    pub numbers: Numbers,
+    /// Vectors of the testbench; without any, two are made up and interpreted.
+    pub vectors: Option<Vec<Vector>>,
+    /// Largest accepted error of a floating-point result, relative to the larger of 1 and the expected value.
+    pub tolerance: f64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { numbers: Numbers::Float, vectors: None, tolerance: 1e-4 }
+    }
+}
+
+/// A project that is not written yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Project {
+    /// Contents by path.
+    pub files: BTreeMap<String, String>,
+    /// Its figures.
+    pub report: Report,
+}
+
+/// Makes the project of a program, whose kernels were lowered with [`crate::tuning`], for a part.
+///
+/// # Errors
+///
+/// Open dimensions, steps that are no kernels, types and functions without counterpart, and parts that are too small are
+/// refused by name.
+pub fn project(program: &Program, part: &Part, options: &Options) -> Result<Project, Error> {
+    let design = Design::new(program, part, &options.numbers)?;
+    let report = Report::new(&design, part);
+    part.check(&report.total.resources)?;
+    let mut files = BTreeMap::new();
+    sources(&design, program, &mut files)?;
+    let made_up = match &options.vectors {
+        Some(_) => Vec::new(),
+        None => random_vectors(program, 2)?,
+    };
+    let vectors = options.vectors.as_ref().unwrap_or(&made_up);
+    files.extend(testbench::files(&design, vectors, options.tolerance)?);
+    files.insert("Makefile".into(), makefile(&design));
+    files.insert("script.tcl".into(), script(&design, part));
+    files.insert("report.json".into(), serde_json::to_string_pretty(&report)? + "\n");
+    Ok(Project { files, report })
+}
+
+fn sources(design: &Design, program: &Program, files: &mut BTreeMap<String, String>) -> Result<(), Error> {
+    let mut tables: BTreeSet<Table> = BTreeSet::new();
+    let mut prototypes =
+        String::from("// The functions of the design.\n#pragma once\n\n#include \"types.h\"\n");
+    for function in &design.functions {
+        let emitted = &function.emitted;
+        tables.extend(&emitted.tables);
+        let _ = write!(prototypes, "\n{};\n", emitted.prototype);
+        let mut text = String::from("#include \"kernels.h\"\n");
+        if !emitted.tables.is_empty() {
+            text.push_str("#include \"tables.h\"\n");
+        }
+        let _ = write!(text, "\n{}", emitted.text);
+        files.insert(format!("src/{}.cpp", emitted.name), text);
+    }
+    files.insert("src/kernels.h".into(), prototypes);
+    files.insert("src/types.h".into(), types(design));
+    files.insert("src/tcc_hls.h".into(), MATH.into());
+    if design.uses_ap_types() {
+        files.insert("src/tcc_integer.h".into(), INTEGER.into());
+    }
+    if let Numbers::Fixed { sum, .. } = design.numbers {
+        files.insert("src/tcc_fixed.h".into(), FIXED.into());
+        if !tables.is_empty() {
+            let mut text = String::from("// Functions as tables.\n#pragma once\n\n#include \"types.h\"\n");
+            tables.iter().for_each(|table| text.push_str(&format!("\n{}", table.definition(sum))));
+            files.insert("src/tables.h".into(), text);
+        }
+    }
+    for array in &design.arrays {
+        let Role::Weight(tensor) = array.role else { continue };
+        let unreadable = || Error::Program(format!("constant '{}' has no data", array.name));
+        let Storage::Weight { blob, offset, bytes } = info(&program.manifest, tensor)?.storage else {
+            return Err(unreadable());
+        };
+        let data = program.weights.get(blob as usize).ok_or_else(unreadable)?;
+        let (first, length) = (usize::try_from(offset).ok(), usize::try_from(bytes).ok());
+        let range = first.zip(length).and_then(|(first, length)| data.get(first..first.checked_add(length)?));
+        let elements = crate::design::elements(&program.manifest, tensor)?;
+        let text = range
+            .and_then(|data| weights::header(&array.name, array.dtype, elements, data, &design.numbers))
+            .ok_or_else(unreadable)?;
+        files.insert(format!("src/{}.h", array.name), text);
+    }
+    let prototype = top_prototype(design)?;
+    files.insert(
+        "src/top.h".into(),
+        format!("// The top function.\n#pragma once\n\n#include \"types.h\"\n\n{prototype};\n"),
+    );
+    files.insert("src/top.cpp".into(), top(design, &prototype)?);
+    Ok(())
+}
+
+fn types(design: &Design) -> String {
+    let mut text = String::from("// Types of the design.\n#pragma once\n\n#include \"tcc_hls.h\"\n");
+    if design.uses_ap_types() {
+        text.push_str("#include \"tcc_integer.h\"\n");
+    }
+    if let Numbers::Fixed { value, sum } = design.numbers {
+        let _ = write!(
+            text,
+            "#include \"tcc_fixed.h\"\n\n// Numbers in memory.\ntypedef {value} value_t;\n\n\
+             // Local variables: sums of products.\ntypedef {sum} sum_t;\n"
+        );
+    }
+    text
+}
+
+fn type_name(design: &Design, dtype: tcc_ir::dtype::DType) -> Result<String, Error> {
+    design.numbers.memory(dtype).ok_or_else(|| Error::Unsupported {
+        kernel: design.name.clone(),
+        what: format!("type for {dtype} elements"),
+        advice: "convert the model to f32 or integers",
+    })
+}
+
+fn top_prototype(design: &Design) -> Result<String, Error> {
+    let mut arguments = Vec::new();
+    let ports = design.inputs.iter().map(|port| ("const ", port));
+    for (constant, port) in ports.chain(design.outputs.iter().map(|port| ("", port))) {
+        let ty = type_name(design, port.dtype)?;
+        arguments.push(format!("{constant}{ty} {}[{}]", port.name, port.elements.max(1)));
+    }
+    Ok(format!("void {}({})", design.name, arguments.join(", ")))
+}
+
+fn place_text(design: &Design, place: &Place) -> String {
+    let name = &design.arrays[place.array].name;
+    if place.offset == 0 { name.clone() } else { format!("{name} + {}", place.offset) }
+}
+
+fn copy(text: &mut String, from: &str, to: &str, elements: u64) {
+    let _ = writeln!(text, "  for (int i = 0; i < {elements}; ++i) {{\n#pragma HLS PIPELINE II=1");
+    let _ = writeln!(text, "    {to} = {from};\n  }}");
+}
+
+fn element(design: &Design, place: &Place) -> String {
+    let name = &design.arrays[place.array].name;
+    if place.offset == 0 { format!("{name}[i]") } else { format!("{name}[{} + i]", place.offset) }
+}
+
+fn top(design: &Design, prototype: &str) -> Result<String, Error> {
+    let mut text = String::from("#include \"top.h\"\n\n#include \"kernels.h\"\n");
+    let weights = design.arrays.iter().filter(|array| matches!(array.role, Role::Weight(_)));
+    weights.clone().for_each(|array| {
+        let _ = writeln!(text, "#include \"{}.h\"", array.name);
+    });
+    let _ = writeln!(text, "\n{prototype} {{");
+    let ports: Vec<&Port> = design.inputs.iter().chain(&design.outputs).collect();
+    for (number, port) in ports.iter().enumerate() {
+        let _ =
+            writeln!(text, "#pragma HLS INTERFACE m_axi port={} offset=slave bundle=gmem{number}", port.name);
+    }
+    text.push_str("#pragma HLS INTERFACE s_axilite port=return\n");
+    for array in &design.arrays {
+        if array.role == Role::Local {
+            let ty = type_name(design, array.dtype)?;
+            let _ = writeln!(text, "  static {ty} {}[{}];", array.name, array.memory.elements.max(1));
+        }
+        pragmas(&mut text, array);
+    }
+    for port in &design.inputs {
+        copy(&mut text, &format!("{}[i]", port.name), &element(design, &port.place), port.elements);
+    }
+    for call in &design.calls {
+        match call {
+            Call::Function { function, arguments, layer } => {
+                let arguments: Vec<String> =
+                    arguments.iter().map(|place| place_text(design, place)).collect();
+                let name = &design.functions[*function].emitted.name;
+                let layer: String = layer.chars().filter(|character| !character.is_control()).collect();
+                let _ = writeln!(text, "  // Layer {layer}.\n  {name}({});", arguments.join(", "));
+            }
+            Call::Copy { from, to, elements } => {
+                copy(&mut text, &element(design, from), &element(design, to), *elements);
+            }
+        }
+    }
+    for port in &design.outputs {
+        copy(&mut text, &element(design, &port.place), &format!("{}[i]", port.name), port.elements);
+    }
+    text.push_str("}\n");
+    Ok(text)
+}
+
+fn pragmas(text: &mut String, array: &Array) {
+    if array.memory.banks > 1 {
+        let _ = writeln!(
+            text,
+            "#pragma HLS ARRAY_PARTITION variable={} type=cyclic factor={} dim=1",
+            array.name, array.memory.banks
+        );
+    }
+    if array.memory.large {
+        let _ = writeln!(text, "#pragma HLS BIND_STORAGE variable={} type=ram_2p impl=uram", array.name);
+    }
+}
+
+fn makefile(design: &Design) -> String {
+    let needs = if design.uses_ap_types() {
+        "ifeq ($(AP_INCLUDE),)\n$(error set AP_INCLUDE to the folder with ap_int.h and ap_fixed.h)\nendif\n"
+    } else {
+        ""
+    };
+    format!(
+        "# C simulation: make csim AP_INCLUDE=FOLDER, with the folder of ap_int.h and ap_fixed.h.\n\
+         CXX ?= g++\nCXXFLAGS ?= -O2\nAP_INCLUDE ?=\n{needs}\n\
+         SOURCES := $(wildcard src/*.cpp) tb/testbench.cpp\nHEADERS := $(wildcard src/*.h) tb/testbench.h\n\
+         INCLUDES := -Isrc -Itb $(if $(AP_INCLUDE),-isystem $(AP_INCLUDE))\n\n\
+         .PHONY: csim clean\n\
+         csim: build/csim\n\t./build/csim tb\n\n\
+         build/csim: $(SOURCES) $(HEADERS)\n\tmkdir -p build\n\
+         \t$(CXX) -std=c++14 $(CXXFLAGS) -ffp-contract=off -Wall -Wno-unknown-pragmas $(INCLUDES) $(SOURCES) -o $@\n\n\
+         clean:\n\trm -rf build\n"
+    )
+}
+
+fn script(design: &Design, part: &Part) -> String {
+    let period = 1000.0 / f64::from(part.clock_mhz.max(1));
+    let name = &design.name;
+    format!(
+        "# Vitis HLS: vitis_hls -f script.tcl\nopen_project -reset {name}_project\nset_top {name}\n\
+         add_files [glob src/*.cpp] -cflags \"-Isrc\"\n\
+         add_files -tb [glob tb/*] -cflags \"-Isrc -Itb\"\n\
+         open_solution -reset solution -flow_target vivado\nset_part {{{}}}\ncreate_clock -period {period:.3}\n\
+         csim_design -argv \"[pwd]/tb\"\ncsynth_design\nexit\n",
+        part.device
+    )
+}
+
+impl Project {
+    /// Writes the project as the folder `path`, all at once or not at all. A project that is there already is replaced;
+    /// any other folder that is not empty is left alone and refused.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let failed = |at: &Path| {
+            let path = at.display().to_string();
+            move |source: std::io::Error| Error::Write { path, source }
+        };
+        let is_project = path.join("report.json").is_file() && path.join("script.tcl").is_file();
+        let occupied = path.exists() && path.read_dir().map_err(failed(path))?.next().is_some();
+        if occupied && !is_project {
+            return Err(failed(path)(std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty)));
+        }
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(parent).map_err(failed(parent))?;
+        let folder = tempfile::Builder::new().prefix(".hls-").tempdir_in(parent).map_err(failed(parent))?;
+        let staged = folder.path().join("new");
+        for (name, contents) in &self.files {
+            let file = staged.join(name);
+            if let Some(parent) = file.parent() {
+                std::fs::create_dir_all(parent).map_err(failed(parent))?;
+            }
+            std::fs::write(&file, contents).map_err(failed(&file))?;
+        }
+        if path.exists() {
+            std::fs::rename(path, folder.path().join("old")).map_err(failed(path))?;
+        }
+        std::fs::rename(&staged, path).map_err(failed(path))
+    }
+}
