@@ -21,6 +21,7 @@ pub fn run(module: &mut Module, _context: &Context) -> Result<(), Error> {
 }
 
 /// `known` holds the operations of the regions around this one too: their values are visible here.
+#[allow(clippy::mutable_key_type, reason = "tensor contents cache their digest and never change")]
 fn merge(region: &mut Region, known: &mut HashMap<Key, Vec<Value>>, renamed: &mut HashMap<Value, Value>) {
     let replace = |value: &mut Value, renamed: &HashMap<Value, Value>| {
         *value = renamed.get(value).copied().unwrap_or(*value);

@@ -118,8 +118,8 @@ fn work(
         O::Contract { spec, accumulator, epilogue } => {
             let [lhs, rhs, ..] = operands else { return (0.0, all) };
             let count = contraction_size(estimate, spec, lhs, rhs);
-            let compute = estimate.multiply_adds(count, narrowest(lhs, rhs), *accumulator)
-                * contraction_factor(spec, estimate, lhs, rhs);
+            let compute =
+                estimate.multiply_adds(count, wider(lhs, rhs), *accumulator) * contraction_factor(spec);
             (compute + estimate.scalar(epilogue, outputs, *accumulator), all)
         }
         O::Convolve { layout, groups, accumulator, epilogue, .. } => {
@@ -144,7 +144,7 @@ fn work(
         }
         O::Softmax { .. } => (softmax(estimate, input, dtype), all),
         O::Normalize { epilogue, .. } => {
-            (estimate.simple(4.0 * input) + estimate.scalar(epilogue, outputs, dtype), all + read)
+            (estimate.simple(4.0 * input) + estimate.scalar(epilogue, outputs, dtype), all)
         }
         O::Attention { .. } => {
             let [q, k, v, ..] = operands else { return (0.0, all) };
@@ -171,7 +171,8 @@ fn work(
         O::Scan { .. } | O::ArgReduce { .. } => (estimate.simple(4.0 * input), all),
         O::TopK { .. } => (estimate.simple(16.0 * input), all),
         O::Resize { .. } | O::GridSample { .. } | O::Rope { .. } => (estimate.simple(8.0 * outputs), all),
-        O::Quantize { .. } | O::Dequantize { .. } => (estimate.simple(4.0 * outputs), all),
+        // The scalar functions that they stand for fuse with their neighbours and cost no more.
+        O::Quantize { .. } | O::Dequantize { .. } => (estimate.simple(8.0 * outputs), all),
         _ => (estimate.simple(outputs), all),
     }
 }
@@ -180,7 +181,8 @@ fn widest(operands: &[&TensorType], results: &[&TensorType]) -> DType {
     operands.iter().chain(results).map(|ty| ty.dtype()).max_by_key(|dtype| dtype.bits()).unwrap_or(DType::F32)
 }
 
-fn narrowest(lhs: &TensorType, rhs: &TensorType) -> DType {
+/// The wider element type of two factors: it sets the rate.
+fn wider(lhs: &TensorType, rhs: &TensorType) -> DType {
     if lhs.dtype().bits() >= rhs.dtype().bits() { lhs.dtype() } else { rhs.dtype() }
 }
 
@@ -205,13 +207,7 @@ fn contraction_size(estimate: &Estimate, spec: &ContractionSpec, lhs: &TensorTyp
 }
 
 /// How much slower a contraction runs whose result axes do not come as batch, row, column.
-fn contraction_factor(
-    spec: &ContractionSpec,
-    estimate: &Estimate,
-    lhs: &TensorType,
-    rhs: &TensorType,
-) -> f64 {
-    let _ = (estimate, lhs, rhs);
+fn contraction_factor(spec: &ContractionSpec) -> f64 {
     let order: Vec<u8> = spec
         .out
         .iter()
@@ -251,5 +247,5 @@ fn convolution(
     accumulator: DType,
 ) -> f64 {
     let idle = if groups > 1 { 4.0 } else { 1.0 };
-    estimate.multiply_adds(count, narrowest(x, w), accumulator) * idle * layout_factor(estimate, layout)
+    estimate.multiply_adds(count, wider(x, w), accumulator) * idle * layout_factor(estimate, layout)
 }

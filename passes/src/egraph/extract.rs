@@ -102,7 +102,7 @@ impl Problem {
     fn new(graph: &Graph, roots: &[Id], cost: &dyn Fn(Id, &Node) -> f64) -> Problem {
         let roots: Vec<Id> =
             roots.iter().map(|id| graph.find(*id)).filter(|id| free_leaf(graph, *id).is_none()).collect();
-        let needed = |class: Id, node: &Node| -> Vec<Id> {
+        let needed = |node: &Node| -> Vec<Id> {
             let mut children: Vec<Id> = Vec::with_capacity(node.len());
             for child in node.children() {
                 let child = graph.find(*child);
@@ -110,7 +110,6 @@ impl Problem {
                     children.push(child);
                 }
             }
-            let _ = class;
             children
         };
         // Postorder over every node: without cycles children come before their parents.
@@ -129,7 +128,7 @@ impl Problem {
             }
             stack.push((class, true));
             for node in graph[class].nodes.iter().rev() {
-                for child in needed(class, node) {
+                for child in needed(node) {
                     if !seen.contains_key(&child) {
                         stack.push((child, false));
                     }
@@ -141,7 +140,7 @@ impl Problem {
         for (position, class) in classes.iter().enumerate() {
             let mut list = Vec::new();
             for (place, node) in graph[*class].nodes.iter().enumerate() {
-                let children: Vec<u32> = needed(*class, node).iter().map(|child| index[child]).collect();
+                let children: Vec<u32> = needed(node).iter().map(|child| index[child]).collect();
                 if children.contains(&(position as u32)) {
                     continue;
                 }

@@ -49,6 +49,13 @@ enum Reach {
     Shared,
 }
 
+/// Elementwise classes that one body computes.
+struct Group {
+    all: BTreeSet<Id>,
+    /// Those that nothing outside needs; the others are computed again.
+    own: BTreeSet<Id>,
+}
+
 struct Fusion<'a> {
     graph: &'a Graph,
     selection: &'a Selection,
@@ -147,13 +154,18 @@ impl Fusion<'_> {
         })
     }
 
-    /// The elementwise classes that one body computes for `root`; `extra` counts as a user inside.
-    fn group(&self, root: Id, reach: Reach, extra: Option<Id>) -> BTreeSet<Id> {
-        let mut inside: BTreeSet<Id> = BTreeSet::from([root]);
-        inside.extend(extra);
-        let mut group = BTreeSet::from([root]);
-        let mut size = self.body(root).map_or(0, |(body, _)| body.nodes.len());
+    /// The elementwise classes that one body computes for `root`. `reduction` counts as a user inside, and where others use
+    /// the root as well, all of the group is computed again.
+    fn group(&self, root: Id, reach: Reach, reduction: Option<Id>) -> Option<Group> {
+        let mut own: BTreeSet<Id> = reduction.into_iter().collect();
+        let mut size = self.body(root)?.0.nodes.len();
         let mut recomputed = 0;
+        if reduction.is_none() || self.only_used_by(root, &own) {
+            own.insert(root);
+        } else {
+            recomputed = size;
+        }
+        let mut all = BTreeSet::from([root]);
         // Latest first: when a class comes up, all its users have been decided.
         let mut work: BTreeSet<(usize, Id)> = BTreeSet::new();
         let push = |class: Id, work: &mut BTreeSet<(usize, Id)>| {
@@ -168,24 +180,26 @@ impl Fusion<'_> {
         };
         push(root, &mut work);
         while let Some((_, class)) = work.pop_last() {
-            let exclusive = self.only_used_by(class, &inside);
+            let more = self.body(class).map_or(0, |(body, _)| body.nodes.len());
+            // What a class needs that is computed again is computed again too.
+            let exclusive = self.only_used_by(class, &own);
+            let again = if exclusive { recomputed } else { recomputed + more };
             let allowed = match reach {
                 Reach::SameShape => exclusive && self.same_shape(class, root),
                 Reach::AnyShape => exclusive,
-                Reach::Shared => exclusive || self.is_cheap(class),
+                Reach::Shared => exclusive || (self.is_cheap(class) && again <= RECOMPUTED_LIMIT),
             };
-            let more = self.body(class).map_or(0, |(body, _)| body.nodes.len());
-            if !exclusive {
-                recomputed += more;
-            }
-            if allowed && size + more <= BODY_LIMIT && recomputed <= RECOMPUTED_LIMIT {
+            if allowed && size + more <= BODY_LIMIT {
                 size += more;
-                group.insert(class);
-                inside.insert(class);
+                recomputed = again;
+                all.insert(class);
+                if exclusive {
+                    own.insert(class);
+                }
                 push(class, &mut work);
             }
         }
-        group
+        (recomputed <= RECOMPUTED_LIMIT).then_some(Group { all, own })
     }
 
     /// The composed body of a group and the classes that it reads.
@@ -249,13 +263,13 @@ impl Fusion<'_> {
     }
 
     fn of_elementwise(&self, root: Id, reach: Reach) -> Vec<Fused> {
-        let group = self.group(root, reach, None);
-        let Some((body, inputs)) = self.compose(root, &group) else { return Vec::new() };
-        let mut absorbed: Vec<Id> = group.iter().copied().collect();
+        let Some(group) = self.group(root, reach, None) else { return Vec::new() };
+        let Some((body, inputs)) = self.compose(root, &group.all) else { return Vec::new() };
+        let mut absorbed: Vec<Id> = group.all.iter().copied().collect();
         absorbed.sort_by_key(|class| self.position.get(class));
         let mut found = Vec::new();
         for (place, input) in inputs.iter().enumerate() {
-            if !self.only_used_by(*input, &group) || !self.same_shape(*input, root) {
+            if !self.only_used_by(*input, &group.own) || !self.same_shape(*input, root) {
                 continue;
             }
             let selected = self.node(*input).and_then(|node| match node {
@@ -299,8 +313,8 @@ impl Fusion<'_> {
             if !(self.only_used_by(x, &own) || reach == Reach::Shared) {
                 continue;
             }
-            let group = self.group(x, reach, Some(class));
-            let Some((body, mut inputs)) = self.compose(x, &group) else { continue };
+            let Some(group) = self.group(x, reach, Some(class)) else { continue };
+            let Some((body, mut inputs)) = self.compose(x, &group.all) else { continue };
             // The first operand carries the shape of the reduction.
             let Some(main) = inputs.iter().position(|input| self.same_shape(*input, x)) else { continue };
             let mut args: Vec<Arg> = (0..body.inputs).map(Arg::Input).collect();
@@ -316,7 +330,7 @@ impl Fusion<'_> {
                 epilogue: epilogue.clone(),
             };
             inputs.extend(&children[2..]);
-            let mut absorbed: Vec<Id> = group.iter().copied().collect();
+            let mut absorbed: Vec<Id> = group.all.iter().copied().collect();
             absorbed.sort_by_key(|class| self.position.get(class));
             absorbed.push(class);
             found.push(Fused { class, operator, operands: inputs, absorbed });

@@ -1,7 +1,7 @@
 //! What a node costs on the target.
 
 use egg::{Id, Language};
-use tcc_ir::operator::Operator;
+use tcc_ir::operator::{Operator, OperatorKind};
 use tcc_ir::types::Type;
 
 use super::analysis::{Graph, Lookup, scalar_map};
@@ -18,12 +18,21 @@ pub fn is_compile_time(graph: &Graph, class: Id, node: &Node) -> bool {
 }
 
 /// Share of the cost of a single scalar function that counts before fusion: most of them end up inside other kernels.
-const BEFORE_FUSION: f64 = 0.05;
+const SCALAR_BEFORE_FUSION: f64 = 0.05;
+
+/// Share of the cost of a composite that counts before fusion, where the scalar functions that it replaces look cheap.
+const COMPOSITE_BEFORE_FUSION: f64 = 0.5;
 
 /// As [`price`], for a selection that fusion starts from.
 pub fn price_before_fusion(graph: &Graph, machine: &Machine, sizes: &Sizes, class: Id, node: &Node) -> f64 {
     let seconds = price(graph, machine, sizes, class, node);
-    if matches!(node, Node::Scalar(..)) { BEFORE_FUSION * seconds } else { seconds }
+    match node {
+        Node::Scalar(..) => SCALAR_BEFORE_FUSION * seconds,
+        Node::Apply(OperatorKind::Normalize | OperatorKind::Softmax | OperatorKind::Rope, _) => {
+            COMPOSITE_BEFORE_FUSION * seconds
+        }
+        _ => seconds,
+    }
 }
 
 /// Seconds for one node of a class; infinite where its operands do not fit.

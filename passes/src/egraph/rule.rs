@@ -40,24 +40,28 @@ enum Bindings<'a> {
 impl Match<'_> {
     /// The class that a variable is bound to; `None` for unknown variables.
     pub fn id(&self, variable: &str) -> Option<Id> {
-        let variable: Var = variable.parse().ok()?;
-        match &self.bindings {
-            Bindings::Subst(subst) => subst.get(variable).copied(),
-            Bindings::Extended(inner, _) => match &inner.bindings {
-                Bindings::Subst(subst) => subst.get(variable).copied(),
-                Bindings::Extended(..) => None,
-            },
-        }
+        self.id_of(variable.parse().ok()?)
     }
 
     /// A variable as a term.
     pub fn term(&self, variable: &str) -> Option<Term> {
-        if let (Bindings::Extended(_, computed), Ok(variable)) = (&self.bindings, variable.parse::<Var>())
+        self.term_of(variable.parse().ok()?)
+    }
+
+    fn term_of(&self, variable: Var) -> Option<Term> {
+        if let Bindings::Extended(_, computed) = &self.bindings
             && let Some(term) = computed.get(&variable)
         {
             return Some(term.clone());
         }
-        self.id(variable).map(Term::Class)
+        self.id_of(variable).map(Term::Class)
+    }
+
+    fn id_of(&self, variable: Var) -> Option<Id> {
+        match &self.bindings {
+            Bindings::Subst(subst) => subst.get(variable).copied(),
+            Bindings::Extended(inner, _) => inner.id_of(variable),
+        }
     }
 
     /// The operator that an attribute variable holds.
@@ -295,7 +299,7 @@ fn build(m: &Match, computed: &[(Var, Computed)], rhs: &RecExpr<ENodeOrVar<Node>
 
 fn term_of(m: &Match, ast: &RecExpr<ENodeOrVar<Node>>, at: Id) -> Option<Term> {
     match &ast[at] {
-        ENodeOrVar::Var(variable) => m.term(&variable.to_string()),
+        ENodeOrVar::Var(variable) => m.term_of(*variable),
         ENodeOrVar::ENode(node) => {
             let operands =
                 node.children().iter().map(|child| term_of(m, ast, *child)).collect::<Option<Vec<Term>>>()?;

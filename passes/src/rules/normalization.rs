@@ -22,7 +22,7 @@ pub fn rules() -> Vec<Rule> {
     )]
 }
 
-fn calls<'a>(graph: &'a Graph, class: Id, wanted: Function) -> impl Iterator<Item = &'a [Id]> {
+fn calls(graph: &Graph, class: Id, wanted: Function) -> impl Iterator<Item = &[Id]> {
     graph[class].nodes.iter().filter_map(move |node| match node {
         Node::Scalar(ScalarOp::Call(function), children) if *function == wanted => Some(&children[..]),
         _ => None,
