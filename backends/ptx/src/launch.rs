@@ -1,0 +1,165 @@
+//! How kernels are launched: grid, block, memory and arguments, as data for a runtime.
+
+use serde::{Deserialize, Serialize};
+use tcc_ir::dtype::DType;
+use tcc_ir::scalar::{Function, Scalar, ScalarOp};
+use tcc_kernel::fold;
+use tcc_kernel::ir::{Access, Expr, Kernel, LoopKind, Space, Stmt};
+use tcc_kernel::scratch::ScratchLayout;
+
+use crate::emit::{has_scratch, shared_bytes};
+use crate::error::Error;
+use crate::schedule::block_of;
+
+/// A size that is known when a kernel is launched.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Size {
+    /// A number.
+    Constant(i64),
+    /// A run-time dimension by its name.
+    Dim(String),
+    /// A function of 64-bit signed integers, by its name in the tensor IR: `add`, `sub`, `mul`, `div`, `rem`, `max`, `min`.
+    Call(String, Vec<Size>),
+}
+
+impl Size {
+    /// An index expression over constants and dimensions; none where it holds anything else.
+    pub fn of(expr: &Expr, dims: &[String]) -> Option<Size> {
+        use Function::*;
+        match expr {
+            Expr::Const(scalar) if scalar.dtype == DType::I64 => Some(Size::Constant(scalar.as_i64())),
+            Expr::Dim(number) => dims.get(*number as usize).cloned().map(Size::Dim),
+            Expr::Call(ScalarOp::Call(function @ (Add | Sub | Mul | Div | Rem | Max | Min)), args) => {
+                let args = args.iter().map(|arg| Size::of(arg, dims)).collect::<Option<_>>()?;
+                Some(Size::Call(function.text().to_string(), args))
+            }
+            _ => None,
+        }
+    }
+
+    /// The value for given dimensions; none where one is missing or the function is unknown.
+    pub fn evaluate(&self, dim: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+        match self {
+            Size::Constant(value) => Some(*value),
+            Size::Dim(name) => dim(name),
+            Size::Call(name, args) => {
+                let args = args
+                    .iter()
+                    .map(|arg| arg.evaluate(dim).map(|value| Scalar::integer(DType::I64, value)))
+                    .collect::<Option<Vec<Scalar>>>()?;
+                let op: ScalarOp = name.parse().ok()?;
+                fold::apply(op, &args).ok().map(Scalar::as_i64)
+            }
+        }
+    }
+}
+
+/// One parameter of a kernel; all are 64-bit and passed in this order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parameter {
+    /// A device pointer to the caller's memory.
+    Buffer {
+        /// Name for people.
+        name: String,
+        /// Element type.
+        dtype: String,
+        /// `read`, `write` or `readwrite`.
+        access: String,
+        /// Number of elements.
+        count: Size,
+    },
+    /// A device pointer to scratch memory for all threads of the grid.
+    Scratch,
+    /// The value of a run-time dimension.
+    Dim(String),
+}
+
+/// How one kernel is launched. Where a size of the grid is not positive, there is nothing to do and no launch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LaunchDescription {
+    /// Name of the `.entry`.
+    pub kernel: String,
+    /// Blocks along each dimension, exactly.
+    pub grid: [Size; 3],
+    /// Threads of a block along each dimension, exactly.
+    pub block: [u64; 3],
+    /// Bytes of shared memory that the module declares.
+    pub static_shared_bytes: u64,
+    /// Bytes of scratch memory a thread; the caller provides that times the threads of the grid.
+    pub scratch_bytes_per_thread: Size,
+    /// The parameters.
+    pub parameters: Vec<Parameter>,
+}
+
+impl LaunchDescription {
+    /// The launch of a scheduled kernel.
+    pub fn of(kernel: &Kernel) -> Result<LaunchDescription, Error> {
+        let fail = |what: String| Error::Unsupported { kernel: kernel.name.clone(), what };
+        let mut grid = [const { Size::Constant(1) }; 3];
+        grid_extents(kernel, &kernel.body, &mut grid)?;
+        let size = |expr: &Expr, what: &str| {
+            Size::of(expr, &kernel.dims)
+                .ok_or_else(|| fail(format!("a size of {what} that is no size arithmetic")))
+        };
+        let mut parameters = Vec::new();
+        let mut arguments: Vec<_> = kernel.arguments().collect();
+        arguments.sort_by_key(|buffer| match buffer.space {
+            Space::Argument(position) => position,
+            _ => u32::MAX,
+        });
+        for buffer in arguments {
+            let access = match buffer.access {
+                Access::Read => "read",
+                Access::Write => "write",
+                Access::ReadWrite => "readwrite",
+            };
+            parameters.push(Parameter::Buffer {
+                name: buffer.name.clone(),
+                dtype: buffer.dtype.to_string(),
+                access: access.into(),
+                count: size(&buffer.count, &buffer.name)?,
+            });
+        }
+        if has_scratch(kernel) {
+            parameters.push(Parameter::Scratch);
+        }
+        parameters.extend(kernel.dims.iter().cloned().map(Parameter::Dim));
+        Ok(LaunchDescription {
+            kernel: kernel.name.clone(),
+            grid,
+            block: block_of(kernel)?,
+            static_shared_bytes: shared_bytes(kernel)
+                .ok_or_else(|| fail("shared memory without a constant size".into()))?,
+            scratch_bytes_per_thread: size(&ScratchLayout::of(kernel).total, "scratch memory")?,
+            parameters,
+        })
+    }
+}
+
+fn grid_extents(kernel: &Kernel, stmts: &[Stmt], grid: &mut [Size; 3]) -> Result<(), Error> {
+    for stmt in stmts {
+        match stmt {
+            Stmt::For { extent, kind, body, .. } => {
+                if let LoopKind::Grid(axis) = kind {
+                    let size = Size::of(extent, &kernel.dims);
+                    let (Some(size), Some(place)) = (size, grid.get_mut(usize::from(*axis))) else {
+                        return Err(Error::Unsupported {
+                            kernel: kernel.name.clone(),
+                            what: "a grid loop whose extent is not known at launch".into(),
+                        });
+                    };
+                    *place = size;
+                }
+                grid_extents(kernel, body, grid)?;
+            }
+            Stmt::If { then, otherwise, .. } => {
+                grid_extents(kernel, then, grid)?;
+                grid_extents(kernel, otherwise, grid)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
