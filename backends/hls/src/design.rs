@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tcc_ir::dtype::DType;
-use tcc_kernel::Kernel;
+use tcc_kernel::{Kernel, ir as kernel_ir};
 use tcc_passes::program::{Program, element_type};
 use tcc_runtime::DimExpr;
 use tcc_runtime::manifest::{Access, Manifest, Step, Storage, TensorId};
@@ -368,15 +368,15 @@ impl Builder<'_> {
         };
         let missing = || Error::Program(format!("step {number} calls an unknown kernel"));
         let kernel = self.program.kernels.get(step.kernel as usize).ok_or_else(missing)?;
-        let result = kernel
+        let written = kernel
             .arguments()
             .zip(&step.buffers)
-            .find(|(buffer, _)| buffer.access != tcc_kernel::ir::Access::Read);
-        let layer = match result {
-            Some((_, tensor)) => manifest.tensors.get(*tensor as usize).map(|tensor| tensor.name.clone()),
-            None => None,
-        };
-        let layer = layer.filter(|name| !name.is_empty()).unwrap_or_else(|| base_name(kernel).to_string());
+            .filter(|(buffer, _)| buffer.access != kernel_ir::Access::Read);
+        let mut names = written
+            .filter_map(|(_, tensor)| manifest.tensors.get(*tensor as usize))
+            .map(|tensor| &tensor.name);
+        let named = |name: &&String| !name.is_empty() && *name != "?";
+        let layer = names.find(named).map_or_else(|| base_name(kernel).to_string(), String::clone);
         let function = match self.function_of.get(&step.kernel) {
             Some(function) => *function,
             None => {
@@ -398,7 +398,7 @@ impl Builder<'_> {
                 .buffers
                 .iter()
                 .zip(&scheduled.partitions)
-                .find(|(buffer, _)| buffer.space == tcc_kernel::ir::Space::Argument(position as u32))
+                .find(|(buffer, _)| buffer.space == kernel_ir::Space::Argument(position as u32))
                 .map_or(1, |(_, factor)| *factor);
             let array = &mut self.arrays[place.array];
             array.memory.banks = array.memory.banks.max(wanted);

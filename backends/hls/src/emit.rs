@@ -325,3 +325,6 @@ impl Emitter<'_> {
         Some(table)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,14 +125,6 @@ impl Emitter<'_> {
         Ok(Text { native: scalar.dtype == DType::I64, ..Text::new(text, binding) })
     }
 
-    /// The C++ type that an expression's value has where it must be exact.
-    fn type_of(&self, expr: &Expr) -> Result<String, Error> {
-        if self.indices.holds(expr) {
-            return Ok(self.indices.type_name().to_string());
-        }
-        self.local_type(self.kernel.type_of(expr).dtype)
-    }
-
     /// The value of an integer expression brought into its type.
     fn wrapped(&mut self, expr: &Expr) -> Result<Text, Error> {
         let text = self.expr(expr)?;
@@ -238,7 +230,7 @@ impl Emitter<'_> {
         for arg in args {
             texts.push(self.wrapped(arg)?.text);
         }
-        let native = args.iter().all(|arg| self.indices.holds(arg));
+        let native = ty == self.indices.type_name();
         Ok(Text { native, ..Text::primary(format!("{name}<{ty}>({})", texts.join(", "))) })
     }
 
@@ -246,7 +238,11 @@ impl Emitter<'_> {
         use Function::*;
         let Some(last) = args.last() else { return self.unsupported(function.text(), "verify the kernel") };
         let dtype = self.kernel.type_of(last).dtype;
-        let ty = self.type_of(if function == Select { whole } else { last })?;
+        let ty = if self.indices.holds(whole) {
+            self.indices.type_name().to_string()
+        } else {
+            self.local_type(dtype)?
+        };
         match function {
             Add | Sub | Mul => {
                 let (symbol, binding) = match function {
