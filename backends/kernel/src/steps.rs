@@ -4,7 +4,11 @@
 //! a [`StepError`] otherwise; that iterations are independent, where a step needs it, follows from the lowering, which
 //! writes each result element in its own iteration.
 
+mod tensorize;
+
 use crate::ir::{BufferId, Expr, Kernel, LoopKind, Space, Stmt, Var};
+
+pub use tensorize::DOT_GROUP;
 
 /// Why a step does not apply.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -34,9 +38,12 @@ pub enum Tail {
     /// The last tile moves back so that it ends with the extent, and some iterations run twice. The extent is at least the
     /// factor, and an iteration gives the same result when it runs again.
     Shift,
-    /// The inner loop always runs in full; accesses of arguments outside the extent are predicated off.
+    /// The inner loop always runs in full; accesses of single elements of arguments outside the extent are predicated off.
     Predicate,
 }
+
+/// What a step makes of the loop it found.
+type Change<'c> = dyn FnMut(&mut Kernel, Stmt) -> Result<Vec<Stmt>, StepError> + 'c;
 
 impl Kernel {
     fn counter_name(&self, var: Var) -> String {
@@ -48,11 +55,7 @@ impl Kernel {
     }
 
     /// Applies `change` to the loop over `var`, giving it the kernel's variables too.
-    fn at_loop(
-        &mut self,
-        var: Var,
-        change: &mut dyn FnMut(&mut Kernel, Stmt) -> Result<Vec<Stmt>, StepError>,
-    ) -> Result<(), StepError> {
+    fn at_loop(&mut self, var: Var, change: &mut Change<'_>) -> Result<(), StepError> {
         let mut body = std::mem::take(&mut self.body);
         let found = replace_loop(self, &mut body, var, change);
         self.body = body;
@@ -286,7 +289,7 @@ fn replace_loop(
     kernel: &mut Kernel,
     stmts: &mut Vec<Stmt>,
     target: Var,
-    change: &mut dyn FnMut(&mut Kernel, Stmt) -> Result<Vec<Stmt>, StepError>,
+    change: &mut Change<'_>,
 ) -> Result<bool, StepError> {
     let mut found = false;
     for stmt in std::mem::take(stmts) {

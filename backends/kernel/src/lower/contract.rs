@@ -14,12 +14,12 @@ use tcc_ir::types::TensorType;
 
 use super::{Argument, LowerError, Lowering, Tuning};
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Var};
-use crate::steps::Tail;
+use crate::steps::{DOT_GROUP, Tail};
 
 /// An order of a tensor's elements in which vectors of one axis are consecutive.
 ///
-/// The packed shape is the outer axes in `order`, with the lane axis counted in tiles of `width`, then `width` lanes; the
-/// last tile is padded with zeros.
+/// The packed shape is the outer axes in `order`, with the lane axis counted in tiles of `width` and the grouped axis in
+/// groups, then `width` lanes, then the elements of a group; the last tile and the last group are padded with zeros.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PackedLayout {
     /// Source axes, outermost first; each once.
@@ -28,6 +28,8 @@ pub struct PackedLayout {
     pub lane_axis: usize,
     /// Lanes of a tile.
     pub width: usize,
+    /// Another axis, so many neighbours of which stand together in each lane.
+    pub group: Option<(usize, usize)>,
 }
 
 /// A constant operand in another order.
@@ -44,23 +46,32 @@ pub struct Packing {
 }
 
 impl PackedLayout {
+    /// How many elements of an outer axis a packed coordinate counts at a time.
+    fn step(&self, axis: usize) -> usize {
+        match self.group {
+            Some((grouped, size)) if grouped == axis => size,
+            _ if axis == self.lane_axis => self.width,
+            _ => 1,
+        }
+    }
+
     /// Shape of the packed tensor.
     pub fn shape(&self, source: &[Dim]) -> Vec<Dim> {
-        let width = Dim::from(self.width);
-        let outer = self.order.iter().map(|axis| {
-            if *axis == self.lane_axis { source[*axis].ceil_div(&width) } else { source[*axis].clone() }
+        let outer = self.order.iter().map(|axis| match self.step(*axis) {
+            1 => source[*axis].clone(),
+            step => source[*axis].ceil_div(&Dim::from(step)),
         });
-        outer.chain([width.clone()]).collect()
+        let group = self.group.map(|(_, size)| Dim::from(size));
+        outer.chain([Dim::from(self.width)]).chain(group).collect()
     }
 
     /// Packed coordinates of source coordinates.
     pub fn coordinates(&self, source: &[Expr]) -> Vec<Expr> {
-        let width = Expr::index(self.width as i64);
-        let outer = self.order.iter().map(|axis| match *axis == self.lane_axis {
-            true => source[*axis].clone().over(width.clone()),
-            false => source[*axis].clone(),
-        });
-        outer.chain([source[self.lane_axis].clone().remainder(width.clone())]).collect()
+        let step = |axis: usize| Expr::index(self.step(axis) as i64);
+        let outer = self.order.iter().map(|axis| source[*axis].clone().over(step(*axis)));
+        let within = [Some(self.lane_axis), self.group.map(|(axis, _)| axis)];
+        let within = within.iter().flatten().map(|axis| source[*axis].clone().remainder(step(*axis)));
+        outer.chain(within).collect()
     }
 
     /// The contents in packed order.
@@ -71,30 +82,31 @@ impl PackedLayout {
         for axis in (1..source.len()).rev() {
             strides[axis - 1] = strides[axis] * source[axis];
         }
-        let lanes = source[self.lane_axis];
-        let tiles = lanes.div_ceil(self.width);
-        let extents: Vec<usize> = self
-            .order
-            .iter()
-            .map(|axis| if *axis == self.lane_axis { tiles } else { source[*axis] })
-            .collect();
+        let extents: Vec<usize> =
+            self.order.iter().map(|axis| source[*axis].div_ceil(self.step(*axis))).collect();
         let rows: usize = extents.iter().product();
-        let mut bytes = vec![0u8; rows * self.width * size];
+        let (grouped, group) = self.group.unwrap_or((self.lane_axis, 1));
+        let mut bytes = vec![0u8; rows * self.width * group * size];
         let mut coordinates = vec![0usize; extents.len()];
         for row in 0..rows {
-            let (mut from, mut first) = (0, 0);
+            let (mut from, mut first_lane, mut first_member) = (0, 0, 0);
             for (axis, coordinate) in self.order.iter().zip(&coordinates) {
+                let start = coordinate * self.step(*axis);
+                from += start * strides[*axis];
                 if *axis == self.lane_axis {
-                    first = coordinate * self.width;
-                } else {
-                    from += coordinate * strides[*axis];
+                    first_lane = start;
+                } else if *axis == grouped {
+                    first_member = start;
                 }
             }
-            let to = row * self.width * size;
-            for lane in 0..self.width.min(lanes - first.min(lanes)) {
-                let source_at = from + (first + lane) * strides[self.lane_axis];
-                bytes[to + lane * size..to + (lane + 1) * size]
-                    .copy_from_slice(&data.bytes()[source_at..source_at + size]);
+            let lanes = self.width.min(source[self.lane_axis] - first_lane);
+            let members = if group > 1 { group.min(source[grouped] - first_member) } else { 1 };
+            for lane in 0..lanes {
+                for member in 0..members {
+                    let to = ((row * self.width + lane) * group + member) * size;
+                    let source_at = from + lane * strides[self.lane_axis] + member * strides[grouped];
+                    bytes[to..to + size].copy_from_slice(&data.bytes()[source_at..source_at + size]);
+                }
             }
             for axis in (0..extents.len()).rev() {
                 coordinates[axis] += 1;
@@ -104,7 +116,8 @@ impl PackedLayout {
                 coordinates[axis] = 0;
             }
         }
-        let shape: Vec<usize> = extents.into_iter().chain([self.width]).collect();
+        let group = self.group.map(|(_, size)| size);
+        let shape: Vec<usize> = extents.into_iter().chain([self.width]).chain(group).collect();
         Data::new(data.dtype(), &shape, Bytes::from(bytes))
     }
 }
@@ -149,6 +162,23 @@ impl Tile {
         }
         tile
     }
+}
+
+/// True where a sum of `depth` products of these types is best made by dot products of bytes, whose vectors the machine
+/// takes from 128 bits on. Below three products most of each dot product would be padding.
+pub fn multiplies_bytes(
+    tuning: &Tuning,
+    factors: [DType; 2],
+    accumulator: DType,
+    depth: Option<i64>,
+    tile: Tile,
+) -> bool {
+    let bytes = factors.iter().all(|dtype| matches!(dtype, DType::I8 | DType::U8));
+    tuning.dot
+        && bytes
+        && accumulator == DType::I32
+        && tile.lanes * 32 >= 128
+        && depth.is_some_and(|depth| depth >= DOT_GROUP - 1)
 }
 
 /// Sum of products in the accumulator's type.
@@ -290,7 +320,16 @@ pub fn contract(
             let mut order: Vec<usize> = label_axes(&spec.out[..spec.out.len() - 1], vector_labels);
             order.push(lane_axis);
             order.extend(label_axes(&summed_labels(spec), vector_labels));
-            let packed = PackedLayout { order, lane_axis, width: tile.lanes as usize };
+            // The innermost summed axis in fours, if the other operand has its elements side by side.
+            let depth = summed_labels(spec).last().copied().filter(|last| other_labels.last() == Some(last));
+            let depth = depth.and_then(|label| vector_labels.iter().position(|known| *known == label));
+            let factors = [lowering.operands[other_operand].dtype(), source.dtype()];
+            let group = depth.filter(|axis| {
+                let extent = source.shape[*axis].as_const();
+                multiplies_bytes(lowering.tuning, factors, accumulator, extent, tile)
+            });
+            let group = group.map(|axis| (axis, DOT_GROUP as usize));
+            let packed = PackedLayout { order, lane_axis, width: tile.lanes as usize, group };
             let ty = TensorType::new(source.dtype(), packed.shape(&source.shape));
             vector_source = lowering.packed(Packing {
                 operand: vector_operand,
@@ -456,6 +495,10 @@ fn build(
         nest = vec![Stmt::For { var: *var, extent, kind: LoopKind::Serial, body: nest }];
     }
     lowering.kernel.body = nest;
+    if let (Some(PackedLayout { group: Some(_), .. }), Some((_, depth))) = (&plan.layout, summed.last()) {
+        let packed = lowering.buffer(plan.vector_source);
+        lowering.kernel.tensorize_dot(*depth, packed)?;
+    }
 
     // A vector operand that overflows half the second-level cache is read once for all rows, the rows again and again.
     let vector_bytes = lowering

@@ -9,9 +9,10 @@ use tcc_ir::scalar::ScalarExpr;
 use tcc_ir::types::TensorType;
 use tcc_ir::words::{Layout, PadKind};
 
-use super::contract::{LanesAt, Nest, PackedLayout, Packing, Tile, multiply_add, schedule};
+use super::contract::{LanesAt, Nest, PackedLayout, Packing, Tile, multiplies_bytes, multiply_add, schedule};
 use super::{Argument, LowerError, Lowering};
 use crate::ir::{Access, Expr, LoopKind, Space, Stmt, Var};
+use crate::steps::DOT_GROUP;
 
 /// Attributes of a convolution with its operands' roles.
 struct Geometry {
@@ -189,7 +190,9 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     let in_channels = filter.shape[spatial].clone();
     let lane_rank = spatial + 1;
     let out_extents = geometry.extents(&result);
-    let rows_known = out_extents[spatial - 1].as_const();
+    // Rows of the tile run along the last spatial axis that has any extent: a 1-D convolution often comes as 2-D.
+    let row_axis = (0..spatial).rev().find(|axis| !out_extents[*axis].is(1)).unwrap_or(spatial - 1);
+    let rows_known = out_extents[row_axis].as_const();
     let native = i64::from(lowering.tuning.lanes(geometry.accumulator));
     let tile = Tile::choose(rows_known, out_channels.as_const(), native, lowering.tuning);
 
@@ -201,7 +204,11 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     let (weights, layout) = if packs {
         let mut order = vec![lane_rank];
         order.extend(0..lane_rank);
-        let layout = PackedLayout { order, lane_axis: lane_rank, width: tile.lanes as usize };
+        let factors = [input.dtype(), filter.dtype()];
+        let bytes =
+            multiplies_bytes(lowering.tuning, factors, geometry.accumulator, in_channels.as_const(), tile);
+        let group = bytes.then_some((spatial, DOT_GROUP as usize));
+        let layout = PackedLayout { order, lane_axis: lane_rank, width: tile.lanes as usize, group };
         let packed = TensorType::new(filter.dtype(), layout.shape(&filter.shape));
         (
             lowering.packed(Packing {
@@ -268,15 +275,15 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     body.extend(reduction);
     body.extend(finish(lowering, &geometry.epilogue, Expr::load(sum, zero), &at));
     let mut nest = vec![Stmt::For { var: lane, extent: out_extent, kind: LoopKind::Serial, body }];
-    let row = positions[spatial - 1];
-    let row_extent = lowering.dim(&out_extents[spatial - 1]);
+    let row = positions[row_axis];
+    let row_extent = lowering.dim(&out_extents[row_axis]);
     nest = vec![Stmt::For { var: row, extent: row_extent, kind: LoopKind::Serial, body: nest }];
     let mut outer = vec![];
     if groups > 1 {
         nest = vec![Stmt::For { var: group, extent: group_extent, kind: LoopKind::Serial, body: nest }];
         outer.insert(0, group);
     }
-    for axis in (0..spatial - 1).rev() {
+    for axis in (0..spatial).rev().filter(|axis| *axis != row_axis) {
         let extent = lowering.dim(&out_extents[axis]);
         nest = vec![Stmt::For { var: positions[axis], extent, kind: LoopKind::Serial, body: nest }];
         outer.insert(0, positions[axis]);
@@ -285,6 +292,10 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     lowering.kernel.body =
         vec![Stmt::For { var: batch, extent: batch_extent, kind: LoopKind::Serial, body: nest }];
     outer.insert(0, batch);
+    if layout.is_some_and(|layout| layout.group.is_some()) {
+        let packed = lowering.buffer(weights);
+        lowering.kernel.tensorize_dot(channel, packed)?;
+    }
     let bytes = filter
         .static_shape()
         .map(|shape| shape.iter().product::<usize>() as u64 * filter.dtype().size() as u64);
