@@ -361,7 +361,8 @@ impl<'a> ProgramBuilder<'a> {
         let tasks = self.symbols.extent(&kernel.tasks(), &kernel.dims).ok_or_else(not_an_extent)?;
         let scratch =
             self.symbols.extent(&ScratchLayout::of(kernel).total, &kernel.dims).ok_or_else(not_an_extent)?;
-        let dims = kernel.dims.iter().map(|dim| self.symbols.dimension(dim)).collect::<Result<Vec<_>, _>>()?;
+        let dims =
+            kernel.dims.iter().map(|dim| self.symbols.dimension(dim)).collect::<Result<Vec<_>, _>>()?;
         let grain = match (work, tasks.as_const()) {
             (Some(work), Some(tasks)) if tasks > 0 => {
                 let each = (work / tasks).max(1);
