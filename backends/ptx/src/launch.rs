@@ -17,7 +17,7 @@ use crate::schedule::block_of;
 pub enum Size {
     /// A number.
     Constant(i64),
-    /// A run-time dimension by its name.
+    /// A run-time dimension: an expression over the model's symbols in the text form of the tensor IR.
     Dim(String),
     /// A function of 64-bit signed integers, by its name in the tensor IR: `add`, `sub`, `mul`, `div`, `rem`, `max`, `min`.
     Call(String, Vec<Size>),
@@ -72,7 +72,7 @@ pub enum Parameter {
     },
     /// A device pointer to scratch memory for all threads of the grid.
     Scratch,
-    /// The value of a run-time dimension.
+    /// The value of a run-time dimension, which is an expression over the model's symbols, as in [`Size::Dim`].
     Dim(String),
 }
 

@@ -1,0 +1,82 @@
+//! Kernels with a defect are caught, and what a target lacks is refused by name.
+
+use tcc_ir::dtype::DType;
+use tcc_kernel::Kernel;
+use tcc_kernel::ir::{Access, Expr, LoopKind, Space, Stmt};
+use tcc_ptx::sim::{Fault, SimError};
+use tcc_ptx::{Error, Target, module};
+
+use crate::tiled::{Defect, matmul, product};
+
+fn fault(defect: Defect, seed: u64) -> (String, Fault) {
+    // 17 rows and two steps along k: tiles are filled twice, and the last row of threads is partly outside.
+    match product(defect, [17, 20, 16], seed).unwrap_err() {
+        SimError::Fault { text, fault, .. } => (text, fault),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn missing_barriers_are_races_whatever_the_interleaving() {
+    for seed in 0..10 {
+        let (text, found) = fault(Defect::FirstBarrier, seed);
+        assert!(matches!(found, Fault::Race { .. } | Fault::Uninitialized { .. }), "{found}");
+        assert!(text.contains(".shared."), "{text}");
+        let (text, found) = fault(Defect::SecondBarrier, seed);
+        assert!(matches!(found, Fault::Race { .. }), "{found}");
+        assert!(text.contains(".shared."), "{text}");
+    }
+}
+
+#[test]
+fn a_row_too_many_is_out_of_bounds() {
+    let (text, found) = fault(Defect::OffByOne, 0);
+    assert!(matches!(found, Fault::OutOfBounds { .. }), "{found}");
+    assert!(text.starts_with("st.global.f32"), "{text}");
+}
+
+fn target(name: &str) -> Target {
+    Target::named(name).unwrap()
+}
+
+#[test]
+fn too_much_shared_memory_is_refused() {
+    let mut kernel = matmul(Defect::None);
+    kernel.buffer("huge", DType::F64, Space::Shared, Expr::index(10_000), Access::ReadWrite);
+    let error = module(&[kernel], &target("sm_80")).unwrap_err();
+    assert!(matches!(error, Error::Limit { resource: "bytes of shared memory a block", .. }), "{error}");
+}
+
+#[test]
+fn too_many_threads_are_refused() {
+    let mut kernel = Kernel::new("wide");
+    let y = kernel.argument("y", DType::F32, Expr::index(2048), Access::Write);
+    let i = kernel.counter("i");
+    let value = Expr::constant(DType::F32, 1.0);
+    let body = vec![Stmt::Store { buffer: y, index: i.into(), value, valid: None }];
+    kernel.body = vec![Stmt::For { var: i, extent: Expr::index(2048), kind: LoopKind::Thread(0), body }];
+    let error = module(&[kernel], &target("sm_80")).unwrap_err();
+    assert_eq!(error.to_string(), "kernel wide needs 2048 threads a block, sm_80 has 1024");
+}
+
+#[test]
+fn bfloat16_is_refused_where_it_has_no_instructions() {
+    let mut kernel = Kernel::new("half");
+    let y = kernel.argument("y", DType::BF16, Expr::index(1), Access::Write);
+    let value = Expr::constant(DType::BF16, 1.0);
+    kernel.body = vec![Stmt::Store { buffer: y, index: Expr::index(0), value, valid: None }];
+    assert!(module(std::slice::from_ref(&kernel), &target("sm_80")).is_ok());
+    let error = module(&[kernel], &target("sm_75")).unwrap_err();
+    assert_eq!(error.to_string(), "kernel half: sm_75 does not support bf16");
+}
+
+#[test]
+fn a_barrier_under_a_bounds_guard_is_refused() {
+    let mut kernel = Kernel::new("guarded");
+    kernel.dims.push("n".into());
+    let i = kernel.counter("i");
+    let extent = Expr::Dim(0).at_most(Expr::index(64));
+    kernel.body = vec![Stmt::For { var: i, extent, kind: LoopKind::Thread(0), body: vec![Stmt::Barrier] }];
+    let error = module(&[kernel], &target("sm_80")).unwrap_err();
+    assert!(error.to_string().contains("a barrier that not every thread"), "{error}");
+}

@@ -1,0 +1,9 @@
+//! Kernels as PTX, executed by the simulator and assembled for several generations.
+
+mod assembled;
+mod broken;
+mod cases;
+mod execute;
+mod functions;
+mod operators;
+mod tiled;

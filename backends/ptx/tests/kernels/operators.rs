@@ -1,0 +1,98 @@
+//! Lowered operators give the bits of the kernel interpreter, over shapes and interleavings.
+
+use tcc_ir::dtype::DType;
+use tcc_ir::scalar::{Scalar, ScalarOp};
+use tcc_ir::types::TensorType;
+use tcc_kernel::fold;
+use tcc_kernel::lower::Argument;
+use tcc_ptx::schedule::prepare;
+use tcc_ptx::{Target, module, sim};
+
+use crate::cases::{Case, operators};
+use crate::execute::{Random, assert_same, interpret, simulate};
+
+/// The dimensions `n`, `k` and `m`.
+type Sizes = [i64; 3];
+
+/// The value of a dimension expression.
+fn size_of(text: &str, sizes: Sizes) -> Option<i64> {
+    let symbol = |name: &str| ["n", "k", "m"].iter().position(|known| *known == name).map(|at| sizes[at]);
+    tcc_ir::parse::dim(text).ok()?.evaluate(&|name| symbol(&name.to_string())).ok()
+}
+
+fn count(ty: &TensorType, sizes: Sizes) -> usize {
+    let size = |dim: &tcc_ir::dim::Dim| dim.evaluate(&|symbol| size_of(&symbol.to_string(), sizes)).unwrap();
+    ty.shape.iter().map(size).product::<i64>() as usize
+}
+
+/// Small numbers that fit every type.
+fn filled(dtype: DType, count: usize, random: &mut Random) -> Vec<u8> {
+    let size = dtype.size();
+    (0..count)
+        .flat_map(|_| {
+            let number = Scalar::float(DType::F64, (random.next() % 23) as f64 / 4.0 - 2.0);
+            let value = fold::apply(ScalarOp::Cast(dtype), &[number]).unwrap();
+            fold::to_bits(value).to_le_bytes().into_iter().take(size).collect::<Vec<u8>>()
+        })
+        .collect()
+}
+
+fn check(case: &Case, target: &Target, sizes: Sizes, seed: u64) {
+    let lowered = case.lowered();
+    let kernels: Vec<_> = lowered.launches.iter().map(|launch| launch.kernel.clone()).collect();
+    let ptx = module(&kernels, target).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    let parsed = sim::parse(&ptx.text).unwrap_or_else(|error| panic!("{}: {error}\n{}", case.name, ptx.text));
+    let mut random = Random(seed + 1);
+    let bytes = |ty: &TensorType| vec![0xa5; ty.dtype().bytes_for(count(ty, sizes)).unwrap()];
+    let operands: Vec<Vec<u8>> =
+        case.operands.iter().map(|ty| filled(ty.dtype(), count(ty, sizes), &mut random)).collect();
+    let temporaries: Vec<Vec<u8>> = lowered.temporaries.iter().map(bytes).collect();
+    let mut states = [(temporaries.clone(), bytes(&case.result)), (temporaries, bytes(&case.result))];
+    let dim = |name: &str| size_of(name, sizes);
+    for (launch, description) in lowered.launches.iter().zip(&ptx.launch) {
+        let mut done = launch.kernel.clone();
+        prepare(&mut done).unwrap();
+        for (who, (temporaries, result)) in states.iter_mut().enumerate() {
+            let mut buffers: Vec<Vec<u8>> = launch
+                .arguments
+                .iter()
+                .map(|argument| match argument {
+                    Argument::Operand(index) => operands[*index].clone(),
+                    Argument::Result(_) => result.clone(),
+                    Argument::Temporary(index) => temporaries[*index].clone(),
+                    Argument::Packed(_) => panic!("nothing is constant, so nothing is packed"),
+                })
+                .collect();
+            if who == 0 {
+                interpret(&done, &mut buffers, &dim);
+            } else {
+                simulate(&parsed, description, &mut buffers, &dim, seed)
+                    .unwrap_or_else(|error| panic!("{} {sizes:?}: {error}\n{}", case.name, ptx.text));
+            }
+            for (argument, bytes) in launch.arguments.iter().zip(buffers) {
+                match argument {
+                    Argument::Result(_) => *result = bytes,
+                    Argument::Temporary(index) => temporaries[*index] = bytes,
+                    _ => {}
+                }
+            }
+        }
+    }
+    let [(_, expected), (_, found)] = &states;
+    assert_same(&format!("{} {sizes:?}", case.name), case.result.dtype(), expected, found);
+}
+
+#[test]
+fn operators_match_the_interpreter() {
+    let targets = ["sm_75", "sm_80"].map(|name| Target::named(name).unwrap());
+    for case in operators() {
+        for (seed, sizes) in
+            [[0, 3, 2], [1, 1, 1], [3, 0, 5], [17, 13, 11], [131, 7, 2]].into_iter().enumerate()
+        {
+            // Images are large already.
+            let images = case.result.shape.len() == 4;
+            let sizes = if images { [sizes[0].min(3), sizes[1], sizes[2]] } else { sizes };
+            check(&case, &targets[seed % 2], sizes, seed as u64);
+        }
+    }
+}
