@@ -40,6 +40,7 @@ pub fn emit(kernel: &Kernel, target: &Target) -> Result<String, Error> {
         dims: Vec::new(),
         labels: 0,
         pinned: [false; 3],
+        depth: 0,
     };
     emitter.prologue()?;
     emitter.block(&kernel.body)?;
@@ -62,6 +63,8 @@ struct Emitter<'k> {
     labels: usize,
     /// Grid dimensions that a loop has taken.
     pinned: [bool; 3],
+    /// Statements around the present one, but for grid loops.
+    depth: usize,
 }
 
 impl Emitter<'_> {
@@ -122,10 +125,21 @@ impl Emitter<'_> {
         stmts.iter().try_for_each(|stmt| self.stmt(stmt))
     }
 
+    /// A block inside a loop that is no grid loop, or inside a branch.
+    fn inner(&mut self, stmts: &[Stmt]) -> Result<(), Error> {
+        self.depth += 1;
+        self.block(stmts)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
     fn stmt(&mut self, stmt: &Stmt) -> Result<(), Error> {
         match stmt {
             Stmt::For { var, extent, kind, body } => match kind {
                 LoopKind::Serial => self.serial(var.0 as usize, extent, body),
+                LoopKind::Grid(_) if self.depth > 0 => {
+                    self.unsupported("a grid loop inside another statement")
+                }
                 LoopKind::Grid(axis) => self.grid(var.0 as usize, *axis, body),
                 LoopKind::Thread(axis) => self.thread(var.0 as usize, *axis, extent, body),
                 other => self.unsupported(format!("a loop of kind {other:?}")),
@@ -139,12 +153,12 @@ impl Emitter<'_> {
                 let condition = self.value(condition)?;
                 let (other, end) = (self.fresh_label("else"), self.fresh_label("endif"));
                 self.line(format!("@!{condition} bra {other};"));
-                self.block(then)?;
+                self.inner(then)?;
                 if !otherwise.is_empty() {
                     self.line(format!("bra {end};"));
                 }
                 self.label(&other);
-                self.block(otherwise)?;
+                self.inner(otherwise)?;
                 self.label(&end);
                 Ok(())
             }
@@ -178,7 +192,7 @@ impl Emitter<'_> {
         let counter = self.counter(variable)?;
         let done = self.instruction(Class::Predicate, "setp.ge.s64", &[&counter, &extent]);
         self.line(format!("@{done} bra {end};"));
-        self.block(body)?;
+        self.inner(body)?;
         self.line(format!("add.s64 {counter}, {counter}, 1;"));
         self.line(format!("bra {head};"));
         self.label(&end);
@@ -211,7 +225,7 @@ impl Emitter<'_> {
         let index = self.special("tid", axis);
         self.variables[variable] = Some(index.clone());
         if extent.as_index() == i64::try_from(size).ok() {
-            return self.block(body);
+            return self.inner(body);
         }
         if has_barrier(body) {
             return self.unsupported("a barrier that not every thread of the block reaches");
@@ -220,7 +234,7 @@ impl Emitter<'_> {
         let outside = self.instruction(Class::Predicate, "setp.ge.s64", &[&index, &extent]);
         let end = self.fresh_label("inactive");
         self.line(format!("@{outside} bra {end};"));
-        self.block(body)?;
+        self.inner(body)?;
         self.label(&end);
         Ok(())
     }

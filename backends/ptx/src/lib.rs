@@ -2,7 +2,7 @@
 //!
 //! - [`schedule`] maps the parallel loop of a kernel to blocks and threads;
 //! - [`emit`] writes a scheduled kernel as PTX for a [`target`];
-//! - [`module`] joins kernels into one PTX module and describes how each is launched ([`launch`]);
+//! - [`mod@module`] joins kernels into one PTX module and describes how each is launched ([`launch`]);
 //! - [`sim`] parses PTX text and executes it, thread by thread, with checks that a GPU does not make.
 
 pub mod emit;

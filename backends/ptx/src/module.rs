@@ -2,6 +2,8 @@
 
 use tcc_ir::dtype::DType;
 use tcc_kernel::ir::Kernel;
+use tcc_kernel::passes;
+use tcc_kernel::verify::verify;
 
 use crate::emit::emit;
 use crate::error::Error;
@@ -32,8 +34,12 @@ pub fn module(kernels: &[Kernel], target: &Target) -> Result<PtxModule, Error> {
     let mut launch = Vec::with_capacity(kernels.len());
     for kernel in kernels {
         check_types(kernel, target)?;
+        check_name(kernel, &launch)?;
         let mut kernel = kernel.clone();
-        if !is_scheduled(&kernel) {
+        if is_scheduled(&kernel) {
+            let fail = |source| passes::Error::Verify { kernel: kernel.name.clone(), source };
+            verify(&kernel).map_err(fail)?;
+        } else {
             schedule(&mut kernel, BLOCK)?;
         }
         text.push('\n');
@@ -41,6 +47,20 @@ pub fn module(kernels: &[Kernel], target: &Target) -> Result<PtxModule, Error> {
         launch.push(LaunchDescription::of(&kernel)?);
     }
     Ok(PtxModule { text, launch })
+}
+
+/// A name becomes part of identifiers, of which PTX asks to start with a letter and to be different.
+fn check_name(kernel: &Kernel, earlier: &[LaunchDescription]) -> Result<(), Error> {
+    let fail = |what: &str| Err(Error::Unsupported { kernel: kernel.name.clone(), what: what.into() });
+    let identifier = kernel.name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && kernel.name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if !identifier {
+        return fail("a name that is no identifier");
+    }
+    if earlier.iter().any(|launch| launch.kernel == kernel.name) {
+        return fail("a second kernel of that name");
+    }
+    Ok(())
 }
 
 /// Types that the generation lacks are refused, although code for them could be emulated.

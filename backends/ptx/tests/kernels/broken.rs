@@ -80,3 +80,31 @@ fn a_barrier_under_a_bounds_guard_is_refused() {
     let error = module(&[kernel], &target("sm_80")).unwrap_err();
     assert!(error.to_string().contains("a barrier that not every thread"), "{error}");
 }
+
+#[test]
+fn names_that_clash_are_refused() {
+    let kernel = matmul(Defect::None);
+    let error = module(&[kernel.clone(), kernel], &target("sm_80")).unwrap_err();
+    assert!(error.to_string().contains("a second kernel of that name"), "{error}");
+    let mut kernel = matmul(Defect::None);
+    kernel.name = "a b".into();
+    assert!(module(&[kernel], &target("sm_80")).is_err());
+}
+
+#[test]
+fn a_grid_loop_inside_a_thread_loop_is_refused() {
+    let mut kernel = Kernel::new("inside_out");
+    let (block, thread) = (kernel.counter("block"), kernel.counter("thread"));
+    let nest = |var, kind, body| vec![Stmt::For { var, extent: Expr::index(4), kind, body }];
+    kernel.body = nest(thread, LoopKind::Thread(0), nest(block, LoopKind::Grid(0), Vec::new()));
+    let error = module(&[kernel], &target("sm_80")).unwrap_err();
+    assert!(error.to_string().contains("a grid loop inside another statement"), "{error}");
+}
+
+#[test]
+fn malformed_kernels_are_refused() {
+    let mut kernel = matmul(Defect::None);
+    kernel.variables.truncate(2);
+    let error = module(&[kernel], &target("sm_80")).unwrap_err();
+    assert!(matches!(error, Error::Passes(_)), "{error}");
+}

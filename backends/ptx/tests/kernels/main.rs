@@ -6,4 +6,5 @@ mod cases;
 mod execute;
 mod functions;
 mod operators;
+mod spaces;
 mod tiled;
