@@ -1,9 +1,10 @@
-//! Short paths for the operations that large weights go through: views, transposes, and `f32` sums and products.
+//! Short paths for the operations that large weights go through: views, transposes, casts of bytes, sums and products.
 
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Function, ScalarExpr};
+use tcc_ir::words::ReduceKind;
 
 /// The result where the operation has a short path; the interpreter's bits exactly.
 pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
@@ -15,6 +16,12 @@ pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
         }
         (Operator::Transpose { perm }, [x]) => transpose(x, perm),
         (Operator::Map { body }, [x]) if *body == ScalarExpr::cast(DType::F32) => widened(x),
+        (Operator::Map { body }, [x]) if *body == ScalarExpr::cast(DType::I32) => widened_integers(x),
+        (Operator::Reduce { kind: ReduceKind::Sum, axes, keep: true, prologue, epilogue }, [x])
+            if prologue.is_identity() && epilogue.is_identity() =>
+        {
+            integer_sums(x, axes)
+        }
         (Operator::Map { body }, [a, b]) => match body.as_call()? {
             Function::Add => elementwise(a, b, |a, b| a + b),
             Function::Sub => elementwise(a, b, |a, b| a - b),
@@ -96,6 +103,42 @@ fn widened(x: &Data) -> Option<Data> {
     Data::new(DType::F32, x.shape(), out.into()).ok()
 }
 
+fn widened_integers(x: &Data) -> Option<Data> {
+    let bytes = x.bytes().iter();
+    let out: Vec<u8> = match x.dtype() {
+        DType::I8 => bytes.flat_map(|byte| i32::from(*byte as i8).to_le_bytes()).collect(),
+        DType::U8 => bytes.flat_map(|byte| i32::from(*byte).to_le_bytes()).collect(),
+        _ => return None,
+    };
+    Data::new(DType::I32, x.shape(), out.into()).ok()
+}
+
+/// Wrapping sums of `i32` over `axes`, which stay with extent 1.
+fn integer_sums(x: &Data, axes: &[usize]) -> Option<Data> {
+    if x.dtype() != DType::I32 || axes.iter().any(|axis| *axis >= x.shape().len()) {
+        return None;
+    }
+    let shape: Vec<usize> = x
+        .shape()
+        .iter()
+        .enumerate()
+        .map(|(axis, extent)| if axes.contains(&axis) { 1 } else { *extent })
+        .collect();
+    let into = broadcast_strides(&shape, x.shape())?;
+    let mut sums = vec![0i32; shape.iter().product()];
+    let (length, step) = (x.shape().last().copied().unwrap_or(1), into.last().copied().unwrap_or(0));
+    let mut values = x.bytes().chunks_exact(4);
+    rows(x.shape(), &into, &mut |offset| {
+        for index in 0..length {
+            let value =
+                values.next().map_or(0, |value| i32::from_le_bytes([value[0], value[1], value[2], value[3]]));
+            let sum = &mut sums[offset + index * step];
+            *sum = sum.wrapping_add(value);
+        }
+    });
+    Data::new(DType::I32, &shape, sums.iter().flat_map(|sum| sum.to_le_bytes()).collect()).ok()
+}
+
 /// Strides of `shape` broadcast to `out`; `None` where it does not broadcast.
 fn broadcast_strides(shape: &[usize], out: &[usize]) -> Option<Vec<usize>> {
     let own = strides(shape);
@@ -159,12 +202,26 @@ mod tests {
         let cast = Operator::Map { body: ScalarExpr::cast(DType::F32) };
         let signed = Data::new(DType::I8, &[2, 2], vec![0u8, 127, 128, 255].into()).unwrap();
         let unsigned = Data::new(DType::U8, &[4], vec![0u8, 127, 128, 255].into()).unwrap();
+        let integers: Vec<u8> =
+            (0..24i32).flat_map(|value| value.wrapping_mul(178_956_971).to_le_bytes()).collect();
+        let integers = Data::new(DType::I32, &[2, 3, 4], integers.into()).unwrap();
+        let sum = |axes: Vec<usize>| Operator::Reduce {
+            kind: ReduceKind::Sum,
+            axes,
+            keep: true,
+            prologue: ScalarExpr::identity(),
+            epilogue: ScalarExpr::identity(),
+        };
         let cases = [
             (Operator::Transpose { perm: vec![2, 0, 1] }, vec![x.clone()]),
             (Operator::Reshape { shape: vec![6.into(), 5.into()] }, vec![x.clone()]),
             (multiply, vec![x, s]),
-            (cast.clone(), vec![signed]),
+            (cast.clone(), vec![signed.clone()]),
             (cast, vec![unsigned]),
+            (Operator::Map { body: ScalarExpr::cast(DType::I32) }, vec![signed]),
+            (sum(vec![0, 2]), vec![integers.clone()]),
+            (sum(vec![1]), vec![integers.clone()]),
+            (sum(vec![2]), vec![integers]),
         ];
         for (operator, operands) in cases {
             let slow = tcc_interpret::evaluate(&operator, &operands, &|_| None).unwrap();
