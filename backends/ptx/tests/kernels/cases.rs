@@ -1,7 +1,6 @@
 //! Operators with symbolic shapes.
 
 use tcc_ir::contraction::ContractionSpec;
-use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
 use tcc_ir::scalar::ScalarExpr;
@@ -27,7 +26,7 @@ impl Case {
 }
 
 pub fn tensor(dtype: DType, shape: &[&str]) -> TensorType {
-    let dim = |text: &&str| text.parse::<usize>().map_or_else(|_| Dim::named(text), Dim::from);
+    let dim = |text: &&str| tcc_ir::parse::dim(text).unwrap();
     TensorType::new(dtype, shape.iter().map(dim).collect())
 }
 
@@ -130,6 +129,27 @@ pub fn operators() -> Vec<Case> {
             operator: Operator::Gather { axis: 0 },
             operands: vec![f32(&["3", "k"]), tensor(DType::I64, &["n"])],
             result: f32(&["n", "k"]),
+        },
+        rows(
+            "running sums",
+            Operator::Scan { kind: ReduceKind::Sum, axis: 1, exclusive: false, reverse: true },
+        ),
+        Case {
+            name: "concatenation".into(),
+            operator: Operator::Concat { axis: 0 },
+            operands: vec![f32(&["n", "k"]), f32(&["3", "k"])],
+            result: f32(&["n+3", "k"]),
+        },
+        Case {
+            name: "attention".into(),
+            operator: Operator::Attention {
+                scale: 0.25.into(),
+                softcap: 0.0.into(),
+                causal: true,
+                window: 0,
+            },
+            operands: vec![f32(&["n", "2", "k", "8"]); 3],
+            result: f32(&["n", "2", "k", "8"]),
         },
         pooling(WindowKind::Max),
         pooling(WindowKind::MeanValid),
