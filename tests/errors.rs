@@ -38,7 +38,12 @@ fn refuse(path: &Path) -> Result<(), String> {
     let ended = hostile::run_limited(&program::path()?, &arguments, folder.path(), hostile.disk)?;
     let mut written = listing(&out)?;
     written.extend(listing(&model)?.into_iter().filter(|path| !before.contains(path)));
-    hostile::check(&ended, &hostile.expect, &written)
+    let result = hostile::check(&ended, &hostile.expect, &written);
+    match (result, hostile.not_yet) {
+        (Ok(()), Some(_)) => Err("the promise holds now: remove the `not yet:` line".to_owned()),
+        (Err(_), Some(_)) => Ok(()),
+        (result, None) => result,
+    }
 }
 
 fn listing(folder: &Path) -> Result<Vec<PathBuf>, String> {

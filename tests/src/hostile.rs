@@ -14,6 +14,7 @@
 //! | `bytes: NAME COUNT` | a file of zeros beside the model |
 //! | `disk: BYTES` | no file may grow beyond this |
 //! | `link: NAME TARGET` | a symbolic link beside the model |
+//! | `not yet: REASON` | the promise does not hold yet; the test fails as soon as it does |
 //! | `mangle: empty` | the model file holds nothing |
 //! | `mangle: truncate PERCENT` | it holds only the first part of the model |
 //! | `mangle: text` | it holds this text, not the model |
@@ -49,6 +50,8 @@ const TIME: Duration = Duration::from_secs(60);
 pub struct Hostile {
     /// Texts that the message contains.
     pub expect: Vec<String>,
+    /// Why the promise does not hold for this file yet.
+    pub not_yet: Option<String>,
     /// Largest file that may be written.
     pub disk: Option<usize>,
     arguments: Option<Vec<String>>,
@@ -111,6 +114,7 @@ impl Hostile {
                 ("bytes", [name, count]) => {
                     hostile.files.push(SideFile::Zeros((*name).to_owned(), number(count)?))
                 }
+                ("not yet", [_, ..]) => hostile.not_yet = Some(rest.trim().to_owned()),
                 ("disk", [bytes]) => hostile.disk = Some(number(bytes)?),
                 ("link", [name, target]) => {
                     hostile.files.push(SideFile::Link((*name).to_owned(), (*target).to_owned()));
@@ -121,7 +125,7 @@ impl Hostile {
                 ("mangle", ["nodes", count]) => hostile.mangles.push(Mangle::Nodes(number(count)?)),
                 ("mangle", ["nest", count]) => hostile.mangles.push(Mangle::Nest(number(count)?)),
                 ("mangle", ["twin", count]) => hostile.mangles.push(Mangle::Twin(number(count)?)),
-                ("expect" | "npy" | "bytes" | "disk" | "link" | "mangle", _) => return Err(bad()),
+                ("expect" | "npy" | "bytes" | "disk" | "link" | "mangle" | "not yet", _) => return Err(bad()),
                 _ => {}
             }
         }

@@ -1,6 +1,6 @@
 //! Runs cases in worker processes.
 //!
-//! A worker reads one case folder a line from its input and answers one line of JSON a case behind [`MARK`], so that
+//! A worker reads one case folder a line from its input and answers one line of JSON a case behind a mark, so that
 //! anything else that is printed does no harm. A worker that dies or is silent for too long is replaced, and the case
 //! it was at is the one to blame.
 
