@@ -76,7 +76,11 @@ const RESERVED: &[&str] = &[
     "xor",
 ];
 
-/// The name with other characters than letters, digits and underscores replaced; never empty, reserved or led by a digit.
+/// Longest identifier: names of fused layers would be too long for files.
+const LONGEST: usize = 48;
+
+/// The name with other characters than letters, digits and underscores replaced; never empty, reserved or led by a digit, and
+/// cut to 48 characters.
 pub fn identifier(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
@@ -87,6 +91,8 @@ pub fn identifier(name: &str) -> String {
             text.push('_');
         }
     }
+    // All characters are ASCII now.
+    text.truncate(LONGEST);
     let text = text.trim_matches('_');
     if text.is_empty() {
         "x".to_string()
@@ -129,6 +135,7 @@ mod tests {
         ] {
             assert_eq!(identifier(name), expected, "{name}");
         }
+        assert_eq!(identifier(&"ab".repeat(200)).len(), LONGEST);
         assert_eq!(distinct("a", &|name| name == "a" || name == "a_2"), "a_3");
     }
 }
