@@ -100,6 +100,12 @@ tcc_status tcc_load(const char *path, tcc_executable **executable);
 /* Loads a bundle from memory, which must stay as it is until the program and its sessions are freed. */
 tcc_status tcc_load_memory(const void *data, size_t bytes, tcc_executable **executable);
 
+/* A program that is linked into this one: what `tcc compile --emit staticlib` writes. Its header declares it. */
+typedef struct tcc_linked_program tcc_linked_program;
+
+/* Makes a linked program ready to run. Nothing is read from files. */
+tcc_status tcc_load_linked(const tcc_linked_program *program, tcc_executable **executable);
+
 /* Frees a program; its sessions stay usable. Null is allowed. */
 void tcc_executable_free(tcc_executable *executable);
 

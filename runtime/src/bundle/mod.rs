@@ -175,7 +175,8 @@ impl Executable {
     }
 }
 
-fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
+/// A manifest from JSON, not yet validated.
+pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
     // The version decides how the rest is to be understood, so it is looked at alone first.
     #[derive(serde::Deserialize)]
     struct Version {

@@ -61,28 +61,48 @@ fn carry(bits: u16) -> f32 {
     f32::from_bits(bits.into())
 }
 
+#[unsafe(export_name = "tcc_single_to_half")]
 extern "C" fn single_to_half(value: f32) -> f32 {
     carry(f16::from_f32(value).to_bits())
 }
 
+#[unsafe(export_name = "tcc_double_to_half")]
 extern "C" fn double_to_half(value: f64) -> f32 {
     carry(f16::from_f64(value).to_bits())
 }
 
+#[unsafe(export_name = "tcc_half_to_single")]
 extern "C" fn half_to_single(value: f32) -> f32 {
     f16::from_bits(value.to_bits() as u16).to_f32()
 }
 
+#[unsafe(export_name = "tcc_half_to_double")]
 extern "C" fn half_to_double(value: f32) -> f64 {
     f16::from_bits(value.to_bits() as u16).to_f64()
 }
 
+#[unsafe(export_name = "tcc_single_to_bfloat")]
 extern "C" fn single_to_bfloat(value: f32) -> f32 {
     carry(bf16::from_f32(value).to_bits())
 }
 
+#[unsafe(export_name = "tcc_double_to_bfloat")]
 extern "C" fn double_to_bfloat(value: f64) -> f32 {
     carry(bf16::from_f64(value).to_bits())
+}
+
+/// Name under which a statically linked program reaches a function that [`standard`] has and no C library: the
+/// runtime exports it, so that linked and loaded code call the same one.
+pub fn linked_name(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "__truncsfhf2" => "tcc_single_to_half",
+        "__truncdfhf2" => "tcc_double_to_half",
+        "__extendhfsf2" => "tcc_half_to_single",
+        "__extendhfdf2" => "tcc_half_to_double",
+        "__truncsfbf2" => "tcc_single_to_bfloat",
+        "__truncdfbf2" => "tcc_double_to_bfloat",
+        _ => return None,
+    })
 }
 
 fn half_precision(name: &str) -> Option<*const ()> {

@@ -47,6 +47,9 @@ pub enum Error {
     /// Code generation: a bug of tcc, or a machine that lacks something.
     #[error("code generation: {0}")]
     Codegen(String),
+    /// A static library that cannot be written.
+    #[error(transparent)]
+    StaticLibrary(#[from] crate::staticlib::StaticLibraryError),
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] tcc_runtime::Error),
@@ -69,6 +72,10 @@ pub enum Error {
 impl Error {
     /// True where tcc itself is at fault, not the model or the input.
     pub fn is_bug(&self) -> bool {
-        matches!(self, Error::Kernel(_) | Error::Codegen(_) | Error::Mismatch(_))
+        match self {
+            Error::Kernel(_) | Error::Codegen(_) | Error::Mismatch(_) => true,
+            Error::StaticLibrary(error) => error.is_bug(),
+            _ => false,
+        }
     }
 }

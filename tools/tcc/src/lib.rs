@@ -18,12 +18,14 @@
 //! | [`inputs`] | input values from files and at random |
 //! | [`verify`] | compiled results against the reference interpreter |
 //! | [`npz`] | NumPy files |
+//! | [`staticlib`] | static libraries for C programs |
 
 pub mod compile;
 pub mod error;
 pub mod inputs;
 pub mod model;
 pub mod npz;
+pub mod staticlib;
 pub mod target;
 pub mod verify;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use tcc::ir::print;
+use tcc::staticlib::{LibraryName, RuntimeLibrary};
 use tcc::{Compiled, Error};
 
 use super::common::CompileArguments;
@@ -20,6 +21,9 @@ pub struct Arguments {
     /// What to write.
     #[arg(long, value_enum, default_value_t = Kind::Bundle)]
     emit: Kind,
+    /// The runtime as a C library for the target, for --emit staticlib; the one of this installation by default.
+    #[arg(long, value_name = "FILE")]
+    runtime_library: Option<PathBuf>,
     #[command(flatten)]
     compile: CompileArguments,
 }
@@ -29,6 +33,8 @@ pub struct Arguments {
 enum Kind {
     /// One file that the runtime loads.
     Bundle,
+    /// An archive to link into C programs, and a header beside it.
+    Staticlib,
     /// Relocatable object files.
     Obj,
     /// The optimized tensor IR.
@@ -47,6 +53,7 @@ impl Kind {
     fn extension(self) -> &'static str {
         match self {
             Kind::Bundle => "tcc",
+            Kind::Staticlib => "a",
             Kind::Obj => "o",
             Kind::Tir => "tir",
             Kind::Kernels => "kernels",
@@ -58,13 +65,26 @@ impl Kind {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    if arguments.emit == Kind::Staticlib {
+        // What is going to fail does so before the work.
+        runtime_library(arguments)?.check(&arguments.compile.options()?.target.requirements().arch)?;
+        if let Some(output) = &arguments.output {
+            LibraryName::of(output)?;
+        }
+    }
     let compiled = arguments.compile.compile(&arguments.model)?;
     let output = match &arguments.output {
         Some(path) => path.clone(),
+        None if arguments.emit == Kind::Staticlib => {
+            PathBuf::from(format!("lib{}.a", compiled.manifest.name))
+        }
         None => PathBuf::from(format!("{}.{}", compiled.manifest.name, arguments.emit.extension())),
     };
     match arguments.emit {
         Kind::Bundle => compiled.write_bundle(&output)?,
+        Kind::Staticlib => {
+            compiled.write_static_library(&output, &runtime_library(arguments)?)?;
+        }
         Kind::Tir => write(&output, print::module(&compiled.module).as_bytes())?,
         Kind::Kernels => {
             let text: String = compiled.kernels.iter().map(|kernel| format!("{kernel}\n")).collect();
@@ -84,6 +104,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     report(&compiled);
     Ok(())
+}
+
+/// The runtime that goes into a static library.
+fn runtime_library(arguments: &Arguments) -> Result<RuntimeLibrary, Error> {
+    match &arguments.runtime_library {
+        Some(path) => RuntimeLibrary::open(path),
+        None => RuntimeLibrary::find(),
+    }
 }
 
 #[cfg(feature = "llvm")]

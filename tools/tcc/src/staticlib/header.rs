@@ -1,0 +1,265 @@
+//! The C header of a static library.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use tcc_runtime::DType;
+use tcc_runtime::manifest::{Manifest, Port};
+
+use super::name::{LibraryName, identifier};
+
+/// The interface of the runtime, which every header carries so that it needs no other file.
+const RUNTIME: &str = include_str!("../../../../runtime/include/tcc.h");
+
+/// Names that a parameter of C or C++ cannot have, or that the text of the function uses itself.
+const RESERVED: &[&str] = &[
+    "alignas",
+    "alignof",
+    "and",
+    "asm",
+    "auto",
+    "bool",
+    "break",
+    "case",
+    "catch",
+    "char",
+    "class",
+    "const",
+    "constexpr",
+    "continue",
+    "default",
+    "delete",
+    "do",
+    "double",
+    "else",
+    "enum",
+    "explicit",
+    "export",
+    "extern",
+    "false",
+    "float",
+    "for",
+    "friend",
+    "goto",
+    "if",
+    "inline",
+    "int",
+    "inputs",
+    "long",
+    "mutable",
+    "namespace",
+    "new",
+    "not",
+    "nullptr",
+    "operator",
+    "or",
+    "outputs",
+    "private",
+    "protected",
+    "public",
+    "register",
+    "requires",
+    "restrict",
+    "return",
+    "session",
+    "short",
+    "signed",
+    "sizeof",
+    "static",
+    "struct",
+    "switch",
+    "template",
+    "this",
+    "throw",
+    "true",
+    "try",
+    "typedef",
+    "typename",
+    "typeof",
+    "union",
+    "unsigned",
+    "using",
+    "virtual",
+    "void",
+    "volatile",
+    "while",
+    "xor",
+    "unix",
+    "linux",
+];
+
+/// A parameter of the typed function.
+struct Parameter {
+    name: String,
+    element: &'static str,
+    dtype: DType,
+    shape: Vec<i64>,
+    bytes: u64,
+}
+
+/// The C type of an element or of the byte that holds packed ones, none where C has no plain type.
+fn element(dtype: DType) -> Option<&'static str> {
+    Some(match dtype {
+        DType::F32 => "float",
+        DType::F64 => "double",
+        DType::F16 | DType::Bf16 | DType::U16 => "uint16_t",
+        DType::I8 => "int8_t",
+        DType::I16 => "int16_t",
+        DType::I32 => "int32_t",
+        DType::I64 => "int64_t",
+        DType::U32 => "uint32_t",
+        DType::U64 => "uint64_t",
+        DType::Complex64 | DType::Complex128 | DType::String => return None,
+        _ => "uint8_t",
+    })
+}
+
+/// Text that may stand in a comment.
+fn comment(text: &str) -> String {
+    let plain: String =
+        text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    plain.replace("*/", "* /").replace("/*", "/ *")
+}
+
+/// The parameters for some ports, none where a shape is not constant or a type is not plain.
+fn parameters(manifest: &Manifest, ports: &[Port], taken: &mut BTreeSet<String>) -> Option<Vec<Parameter>> {
+    let mut all = Vec::new();
+    for port in ports {
+        let tensor = &manifest.tensors[port.tensor as usize];
+        let shape = tensor.shape.iter().map(|dim| dim.as_const()).collect::<Option<Vec<_>>>()?;
+        let elements =
+            shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim.try_into().ok()?))?;
+        let bytes = tensor.dtype.bytes_for(elements)?;
+        let mut name = identifier(&port.name);
+        while RESERVED.contains(&name.as_str()) || !taken.insert(name.clone()) {
+            name.push('_');
+        }
+        all.push(Parameter { name, element: element(tensor.dtype)?, dtype: tensor.dtype, shape, bytes });
+    }
+    Some(all)
+}
+
+fn list(out: &mut String, manifest: &Manifest, title: &str, ports: &[Port]) {
+    let _ = writeln!(out, " *\n * {title}:{}", if ports.is_empty() { " none" } else { "" });
+    for port in ports {
+        let tensor = &manifest.tensors[port.tensor as usize];
+        let shape = comment(&manifest.describe_shape(&tensor.shape));
+        let _ = writeln!(out, " *   {}: {} {shape}", comment(&port.name), tensor.dtype.name());
+    }
+}
+
+fn describe(out: &mut String, array: &str, parameters: &[Parameter]) {
+    for (index, parameter) in parameters.iter().enumerate() {
+        let Parameter { name, dtype, shape, bytes, .. } = parameter;
+        let target = format!("    {array}[{index}]");
+        let _ = writeln!(out, "{target}.dtype = TCC_{};", dtype.name().to_uppercase());
+        let _ = writeln!(out, "{target}.rank = {};", shape.len());
+        for (axis, dim) in shape.iter().enumerate() {
+            let _ = writeln!(out, "{target}.shape[{axis}] = {dim};");
+        }
+        let _ = writeln!(out, "{target}.data = (void *){name};");
+        let _ = writeln!(out, "{target}.bytes = {bytes};");
+    }
+}
+
+/// The function that takes plain arrays.
+fn typed(out: &mut String, prefix: &str, inputs: &[Parameter], outputs: &[Parameter]) {
+    let pointers = inputs
+        .iter()
+        .map(|parameter| format!("const {} *{}", parameter.element, parameter.name))
+        .chain(outputs.iter().map(|parameter| format!("{} *{}", parameter.element, parameter.name)));
+    let all: Vec<_> = std::iter::once("tcc_session *session".to_string()).chain(pointers).collect();
+    for parameter in inputs.iter().chain(outputs) {
+        let Parameter { name, bytes, .. } = parameter;
+        let _ = writeln!(out, "/* Size of the memory at {name}, in bytes. */");
+        let _ = writeln!(out, "#define {prefix}_{name}_bytes ((size_t){bytes})");
+    }
+    let _ = write!(
+        out,
+        "\n/* Runs the model once, from arrays of the caller into arrays of the caller, which do not overlap. */\n\
+         static inline tcc_status {prefix}_run({})\n{{\n",
+        all.join(", ")
+    );
+    let array = |name, parameters: &[Parameter]| match parameters.len() {
+        // C has no arrays of length 0.
+        0 => format!("    tcc_tensor *{name} = NULL;\n"),
+        count => format!("    tcc_tensor {name}[{count}];\n"),
+    };
+    out.push_str(&array("inputs", inputs));
+    out.push_str(&array("outputs", outputs));
+    for (name, parameters) in [("inputs", inputs), ("outputs", outputs)] {
+        if !parameters.is_empty() {
+            let _ = writeln!(out, "    memset({name}, 0, sizeof {name});");
+        }
+        describe(out, name, parameters);
+    }
+    let _ = writeln!(
+        out,
+        "    return tcc_run(session, inputs, {}, outputs, {});\n}}",
+        inputs.len(),
+        outputs.len()
+    );
+}
+
+/// The header.
+pub(super) fn text(manifest: &Manifest, name: &LibraryName) -> String {
+    let prefix = name.prefix();
+    let mut out = String::new();
+    let (file, model) = (comment(&name.header_file()), comment(&manifest.name));
+    let _ = writeln!(out, "/* {file} - the model {model}, compiled by tcc.");
+    let _ = writeln!(out, " *\n * Link with the library {}, libm and pthread.", comment(name.stem()));
+    list(&mut out, manifest, "Inputs", &manifest.inputs);
+    list(&mut out, manifest, "Outputs", &manifest.outputs);
+    let target = &manifest.target;
+    let _ = write!(out, " *\n * Machine: {}", comment(&target.arch));
+    if !target.features.is_empty() {
+        let _ = write!(out, " with {}; any other is refused", comment(&target.features.join(", ")));
+    }
+    let guard = format!("TCC_PROGRAM_{prefix}_H");
+    let _ = write!(out, ".\n */\n#ifndef {guard}\n#define {guard}\n\n#include <string.h>\n\n{RUNTIME}\n");
+    let _ = write!(
+        out,
+        r#"#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* The model: an argument of tcc_load_linked. */
+extern const tcc_linked_program {prefix}_program;
+
+/* Makes the model ready to run, for any number of sessions. */
+static inline tcc_status {prefix}_load(tcc_executable **executable)
+{{
+    return tcc_load_linked(&{prefix}_program, executable);
+}}
+
+/* A session of its own, with this many threads; 0 means one for each CPU. */
+static inline tcc_status {prefix}_create(size_t threads, tcc_session **session)
+{{
+    tcc_executable *executable = NULL;
+    tcc_status status = {prefix}_load(&executable);
+    if (session != NULL) *session = NULL;
+    if (status == TCC_OK) status = tcc_session_create(executable, threads, session);
+    /* The session keeps what it needs. */
+    tcc_executable_free(executable);
+    return status;
+}}
+
+/* Frees a session of {prefix}_create. Null is allowed. */
+static inline void {prefix}_free(tcc_session *session)
+{{
+    tcc_session_free(session);
+}}
+
+"#
+    );
+    let mut taken = BTreeSet::new();
+    let inputs = parameters(manifest, &manifest.inputs, &mut taken);
+    let outputs = parameters(manifest, &manifest.outputs, &mut taken);
+    match (inputs, outputs) {
+        (Some(inputs), Some(outputs)) => typed(&mut out, prefix, &inputs, &outputs),
+        _ => out
+            .push_str("/* Not all shapes are constant and all types plain: run a session with tcc_run. */\n"),
+    }
+    out.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
+    out
+}

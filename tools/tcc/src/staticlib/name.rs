@@ -1,0 +1,83 @@
+//! Names that follow from the file name of a library.
+
+use std::path::Path;
+
+use super::StaticLibraryError;
+
+/// The name of a library: `libNAME.a` gives `NAME.h`, and names in C that start with `NAME_`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibraryName {
+    stem: String,
+    prefix: String,
+}
+
+impl LibraryName {
+    /// The name that the file name stands for. In C, what is no letter or digit becomes `_`.
+    pub fn of(path: &Path) -> Result<LibraryName, StaticLibraryError> {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let fail = |reason: &str| StaticLibraryError::Name { name: file.clone(), reason: reason.to_string() };
+        let Some(stem) = file.strip_suffix(".a") else {
+            return Err(fail("the file name does not end in .a"));
+        };
+        let stem = stem.strip_prefix("lib").unwrap_or(stem);
+        if stem.is_empty() {
+            return Err(fail("the file name has nothing but lib and .a"));
+        }
+        let prefix = identifier(stem);
+        if prefix == "tcc" || prefix.starts_with("tcc_") {
+            return Err(fail("names that start with tcc_ belong to the runtime; choose another"));
+        }
+        Ok(LibraryName { stem: stem.to_string(), prefix })
+    }
+
+    /// An identifier of C.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What a linker takes after `-l` where the file name starts with `lib`.
+    pub fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// File name of the header.
+    pub fn header_file(&self) -> String {
+        format!("{}.h", self.stem)
+    }
+}
+
+/// An identifier of C made from any text.
+pub(super) fn identifier(text: &str) -> String {
+    let mut identifier: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    // Names that start with an underscore belong to the C implementation.
+    if !identifier.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        identifier.insert(0, 'm');
+    }
+    identifier
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LibraryName;
+
+    #[test]
+    fn file_names_become_identifiers() {
+        for (file, prefix, header) in [
+            ("libmlp.a", "mlp", "mlp.h"),
+            ("some/folder/libresnet-50.v2.a", "resnet_50_v2", "resnet-50.v2.h"),
+            ("8bit.a", "m8bit", "8bit.h"),
+            ("lib_x.a", "m_x", "_x.h"),
+        ] {
+            let name = LibraryName::of(file.as_ref()).unwrap();
+            assert_eq!((name.prefix(), name.header_file().as_str()), (prefix, header));
+        }
+    }
+
+    #[test]
+    fn other_file_names_are_refused() {
+        for file in ["mlp.so", "mlp", "lib.a", ".a", "libtcc.a", "libtcc-session.a", ""] {
+            assert!(LibraryName::of(file.as_ref()).is_err(), "{file}");
+        }
+    }
+}
