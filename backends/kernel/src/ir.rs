@@ -345,7 +345,7 @@ impl Stmt {
             Stmt::Store { index, value, valid, .. } => {
                 visit(index);
                 visit(value);
-                valid.iter().for_each(|valid| visit(valid));
+                valid.iter().for_each(&mut *visit);
             }
             Stmt::If { condition, then, otherwise } => {
                 visit(condition);

@@ -101,6 +101,9 @@ pub fn reduce(
     Ok(())
 }
 
+/// A body of loops, given the position on each axis.
+type AtPositions<'b> = dyn FnMut(&mut Lowering, &[(usize, Expr)]) -> Vec<Stmt> + 'b;
+
 struct Reduction<'r> {
     kind: ReduceKind,
     partial: DType,
@@ -138,7 +141,7 @@ impl Reduction<'_> {
         this: &mut Lowering,
         axes: &[usize],
         inner: &mut Vec<(usize, Expr)>,
-        body: &mut dyn FnMut(&mut Lowering, &[(usize, Expr)]) -> Vec<Stmt>,
+        body: &mut AtPositions,
     ) -> Vec<Stmt> {
         let Some((axis, rest)) = axes.split_first() else { return body(this, inner) };
         let extent = self.extent(this, *axis);

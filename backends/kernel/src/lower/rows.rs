@@ -7,6 +7,9 @@ use super::Lowering;
 use super::reduce::{combine, neutral};
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Var};
 
+/// What gives the value at a position, with the statements that it needs.
+pub type Element<'e> = dyn FnMut(&mut Lowering, Expr) -> (Vec<Stmt>, Expr) + 'e;
+
 /// The elements of a line and how they are visited.
 pub struct Line {
     /// Number of elements.
@@ -32,7 +35,7 @@ impl Line {
         this: &mut Lowering,
         kind: ReduceKind,
         dtype: DType,
-        element: &mut dyn FnMut(&mut Lowering, Expr) -> (Vec<Stmt>, Expr),
+        element: &mut Element,
     ) -> (Vec<Stmt>, Var) {
         let (tail, start) = this.assign("tail", neutral(kind, dtype));
         let mut stmts = vec![start];

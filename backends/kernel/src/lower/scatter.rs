@@ -53,10 +53,10 @@ pub fn scatter_nd(lowering: &mut Lowering, kind: ScatterKind) -> Result<(), Lowe
     let body = lowering.for_loop("u", count, LoopKind::Serial, |this, linear| {
         let at = this.decode(linear, &updates.shape);
         let mut target = Vec::new();
-        for component in 0..depth as usize {
+        for (component, dim) in shape.iter().enumerate().take(depth as usize) {
             let mut tuple = at[..tuples].to_vec();
             tuple.push(Expr::index(component as i64));
-            let extent = this.dim(&shape[component]);
+            let extent = this.dim(dim);
             target.push(position(this, Argument::Operand(1), &tuple, extent));
         }
         target.extend_from_slice(&at[tuples..]);
