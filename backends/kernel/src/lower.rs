@@ -11,6 +11,7 @@ mod convolve;
 mod gather;
 mod movement;
 mod normalize;
+mod packing;
 mod pointwise;
 mod quantize;
 mod recurrent;
@@ -29,7 +30,7 @@ use tcc_ir::types::TensorType;
 use crate::ir::Kernel;
 
 pub use context::{Lowering, Tuning};
-pub use contract::{PackedLayout, Packing};
+pub use packing::{PackedLayout, Packing};
 
 /// What a kernel argument stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

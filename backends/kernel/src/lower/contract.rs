@@ -4,123 +4,15 @@
 //! A tile of rows times lanes stays in registers while the summed axes run. An operand known at compile time is packed
 //! so that its vectors are consecutive; at run time an operand whose lane axis is not innermost is rearranged first.
 
-use bytes::Bytes;
 use tcc_ir::contraction::{ContractionSpec, Role};
-use tcc_ir::data::{Data, DataError};
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Function, ScalarExpr};
 use tcc_ir::types::TensorType;
 
-use super::{Argument, LowerError, Lowering, Tuning};
+use super::{Argument, LowerError, Lowering, PackedLayout, Packing, Tuning};
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Var};
 use crate::steps::{DOT_GROUP, Tail};
-
-/// An order of a tensor's elements in which vectors of one axis are consecutive.
-///
-/// The packed shape is the outer axes in `order`, with the lane axis counted in tiles of `width` and the grouped axis in
-/// groups, then `width` lanes, then the elements of a group; the last tile and the last group are padded with zeros.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PackedLayout {
-    /// Source axes, outermost first; each once.
-    pub order: Vec<usize>,
-    /// The axis that is cut into lanes.
-    pub lane_axis: usize,
-    /// Lanes of a tile.
-    pub width: usize,
-    /// Another axis, so many neighbours of which stand together in each lane.
-    pub group: Option<(usize, usize)>,
-}
-
-/// A constant operand in another order.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Packing {
-    /// Which operand.
-    pub operand: usize,
-    /// The shape under which the operand is seen: as many elements as it has.
-    pub source: Vec<Dim>,
-    /// The order.
-    pub layout: PackedLayout,
-    /// Type of the packed tensor.
-    pub packed: TensorType,
-}
-
-impl PackedLayout {
-    /// How many elements of an outer axis a packed coordinate counts at a time.
-    fn step(&self, axis: usize) -> usize {
-        match self.group {
-            Some((grouped, size)) if grouped == axis => size,
-            _ if axis == self.lane_axis => self.width,
-            _ => 1,
-        }
-    }
-
-    /// Shape of the packed tensor.
-    pub fn shape(&self, source: &[Dim]) -> Vec<Dim> {
-        let outer = self.order.iter().map(|axis| match self.step(*axis) {
-            1 => source[*axis].clone(),
-            step => source[*axis].ceil_div(&Dim::from(step)),
-        });
-        let group = self.group.map(|(_, size)| Dim::from(size));
-        outer.chain([Dim::from(self.width)]).chain(group).collect()
-    }
-
-    /// Packed coordinates of source coordinates.
-    pub fn coordinates(&self, source: &[Expr]) -> Vec<Expr> {
-        let step = |axis: usize| Expr::index(self.step(axis) as i64);
-        let outer = self.order.iter().map(|axis| source[*axis].clone().over(step(*axis)));
-        let within = [Some(self.lane_axis), self.group.map(|(axis, _)| axis)];
-        let within = within.iter().flatten().map(|axis| source[*axis].clone().remainder(step(*axis)));
-        outer.chain(within).collect()
-    }
-
-    /// The contents in packed order.
-    pub fn apply(&self, data: &Data) -> Result<Data, DataError> {
-        let source = data.shape();
-        let size = data.dtype().size();
-        let mut strides = vec![size; source.len()];
-        for axis in (1..source.len()).rev() {
-            strides[axis - 1] = strides[axis] * source[axis];
-        }
-        let extents: Vec<usize> =
-            self.order.iter().map(|axis| source[*axis].div_ceil(self.step(*axis))).collect();
-        let rows: usize = extents.iter().product();
-        let (grouped, group) = self.group.unwrap_or((self.lane_axis, 1));
-        let mut bytes = vec![0u8; rows * self.width * group * size];
-        let mut coordinates = vec![0usize; extents.len()];
-        for row in 0..rows {
-            let (mut from, mut first_lane, mut first_member) = (0, 0, 0);
-            for (axis, coordinate) in self.order.iter().zip(&coordinates) {
-                let start = coordinate * self.step(*axis);
-                from += start * strides[*axis];
-                if *axis == self.lane_axis {
-                    first_lane = start;
-                } else if *axis == grouped {
-                    first_member = start;
-                }
-            }
-            let lanes = self.width.min(source[self.lane_axis] - first_lane);
-            let members = if group > 1 { group.min(source[grouped] - first_member) } else { 1 };
-            for lane in 0..lanes {
-                for member in 0..members {
-                    let to = ((row * self.width + lane) * group + member) * size;
-                    let source_at = from + lane * strides[self.lane_axis] + member * strides[grouped];
-                    bytes[to..to + size].copy_from_slice(&data.bytes()[source_at..source_at + size]);
-                }
-            }
-            for axis in (0..extents.len()).rev() {
-                coordinates[axis] += 1;
-                if coordinates[axis] < extents[axis] {
-                    break;
-                }
-                coordinates[axis] = 0;
-            }
-        }
-        let group = self.group.map(|(_, size)| size);
-        let shape: Vec<usize> = extents.into_iter().chain([self.width]).chain(group).collect();
-        Data::new(data.dtype(), &shape, Bytes::from(bytes))
-    }
-}
 
 /// A register tile: rows by vectors of lanes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -268,7 +160,6 @@ pub fn contract(
     accumulator: DType,
     epilogue: &ScalarExpr,
 ) -> Result<(), LowerError> {
-    let result = lowering.results[0].clone();
     let lane_label = spec.out.last().copied();
     let right_has_lanes = match lane_label {
         Some(label) => {
@@ -355,7 +246,6 @@ pub fn contract(
                 spec,
                 accumulator,
                 epilogue,
-                &result,
                 Plan {
                     vector_source,
                     vector_labels: moved,
@@ -374,7 +264,6 @@ pub fn contract(
         spec,
         accumulator,
         epilogue,
-        &result,
         Plan {
             vector_source,
             vector_labels: vector_labels.clone(),
@@ -413,7 +302,6 @@ fn build(
     spec: &ContractionSpec,
     accumulator: DType,
     epilogue: &ScalarExpr,
-    result: &TensorType,
     plan: Plan,
 ) -> Result<(), LowerError> {
     // Loop order: the result's labels, with the row label moved next to the lane label.
@@ -501,10 +389,10 @@ fn build(
     }
 
     // A vector operand that overflows half the second-level cache is read once for all rows, the rows again and again.
-    let vector_bytes = lowering
-        .type_of(plan.vector_source)
+    let vector_type = lowering.type_of(plan.vector_source);
+    let vector_bytes = vector_type
         .static_shape()
-        .map(|shape| shape.iter().product::<usize>() as u64 * result.dtype().size() as u64);
+        .map(|shape| shape.iter().product::<usize>() as u64 * vector_type.dtype().size() as u64);
     let schedule_nest = Nest {
         outer: outer.iter().map(|(_, var)| *var).collect(),
         row: row.map(|(_, var)| var),

@@ -9,8 +9,8 @@ use tcc_ir::scalar::ScalarExpr;
 use tcc_ir::types::TensorType;
 use tcc_ir::words::{Layout, PadKind};
 
-use super::contract::{LanesAt, Nest, PackedLayout, Packing, Tile, multiplies_bytes, multiply_add, schedule};
-use super::{Argument, LowerError, Lowering};
+use super::contract::{LanesAt, Nest, Tile, multiplies_bytes, multiply_add, schedule};
+use super::{Argument, LowerError, Lowering, PackedLayout, Packing};
 use crate::ir::{Access, Expr, LoopKind, Space, Stmt, Var};
 use crate::steps::DOT_GROUP;
 
