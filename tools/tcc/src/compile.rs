@@ -173,6 +173,11 @@ impl Compiled {
         for weight in &self.weights {
             writer = writer.weight(weight_data(weight)?);
         }
+        if path.exists() && !path.is_file() {
+            // A pipe or a device is written to, not replaced.
+            let bytes = writer.to_bytes()?;
+            return std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_owned(), source });
+        }
         Ok(writer.write(path)?)
     }
 }

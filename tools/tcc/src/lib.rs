@@ -15,6 +15,7 @@
 //! | [`model`] | model files and their import |
 //! | [`target`] | target names and what they stand for |
 //! | [`compile`](mod@compile) | the way from a module to code |
+//! | [`hardware`] | PTX modules and HLS projects |
 //! | [`inputs`] | input values from files and at random |
 //! | [`verify`] | compiled results against the reference interpreter |
 //! | [`npz`] | NumPy files |
@@ -22,6 +23,7 @@
 
 pub mod compile;
 pub mod error;
+pub mod hardware;
 pub mod inputs;
 pub mod model;
 pub mod npz;

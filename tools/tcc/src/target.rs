@@ -40,6 +40,12 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("cranelift", "this machine, through Cranelift: compiles in milliseconds and needs no LLVM"),
 ];
 
+/// Targets that `tcc compile` writes files for and nothing here runs.
+pub const WRITTEN: &[(&str, &str)] = &[
+    ("ptx:sm_80", "NVIDIA GPUs, sm_75 to sm_120a: one PTX module and its launch plan"),
+    ("hls:zcu104", "FPGA parts pynq-z2, zcu104, kv260, u50, u280, vcu118: an HLS C++ project"),
+];
+
 impl Target {
     /// The target of this name.
     pub fn named(name: &str) -> Result<Target, Error> {
@@ -58,7 +64,7 @@ impl Target {
             name.strip_prefix("ptx:").map(|_| "PTX").or(name.strip_prefix("hls:").map(|_| "HLS"))
         {
             return Err(failed(format!(
-                "{kind} targets compile through `tcc compile --emit`; they do not run here"
+                "`tcc compile` writes {kind} for it, but this version has no device to run it on; run on cpu or cranelift"
             )));
         }
         if name != "cpu" && !name.starts_with("cpu:") {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use tcc::ir::print;
 use tcc::staticlib::{LibraryName, RuntimeLibrary};
-use tcc::{Compiled, Error};
+use tcc::{Compiled, Error, Model, hardware};
 
 use super::common::CompileArguments;
 use super::{Failure, Outcome};
@@ -21,6 +21,9 @@ pub struct Arguments {
     /// What to write.
     #[arg(long, value_enum, default_value_t = Kind::Bundle)]
     emit: Kind,
+    /// Number format of an HLS design: float or fixed<W,I>.
+    #[arg(long, value_name = "RECIPE", default_value = "float")]
+    quant: String,
     /// The runtime as a C library for the target, for --emit staticlib; the one of this installation by default.
     #[arg(long, value_name = "FILE")]
     runtime_library: Option<PathBuf>,
@@ -47,6 +50,10 @@ enum Kind {
     Llvm,
     /// Assembly of the kernels.
     Asm,
+    /// One PTX module, and its launch plan beside it; what ptx targets write.
+    Ptx,
+    /// A folder with an HLS C++ project; what hls targets write.
+    Hls,
 }
 
 impl Kind {
@@ -60,11 +67,22 @@ impl Kind {
             Kind::Mlir => "mlir",
             Kind::Llvm => "ll",
             Kind::Asm => "s",
+            Kind::Ptx => "ptx",
+            Kind::Hls => "hls",
         }
     }
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    match arguments.compile.target.split_once(':') {
+        Some(("ptx", architecture)) => return ptx(arguments, architecture),
+        Some(("hls", part)) => return hls(arguments, part),
+        _ => {}
+    }
+    if matches!(arguments.emit, Kind::Ptx | Kind::Hls) {
+        let kind = arguments.emit.extension();
+        return Err(Failure::Usage(format!("--emit {kind} takes a target such as ptx:sm_80 or hls:zcu104")));
+    }
     if arguments.emit == Kind::Staticlib {
         // What is going to fail does so before the work.
         runtime_library(arguments)?.check(&arguments.compile.options()?.target.requirements().arch)?;
@@ -101,9 +119,36 @@ pub fn run(arguments: &Arguments) -> Outcome {
         Kind::Mlir | Kind::Llvm | Kind::Asm => {
             write(&output, text(arguments, &compiled)?.as_bytes())?;
         }
+        // Refused above: these follow from the target.
+        Kind::Ptx | Kind::Hls => {}
     }
     report(&compiled);
     Ok(())
+}
+
+/// Refuses kinds that a target does not write.
+fn only(arguments: &Arguments, kind: Kind) -> Result<(), Failure> {
+    if arguments.emit == Kind::Bundle || arguments.emit == kind {
+        return Ok(());
+    }
+    let (target, kind) = (&arguments.compile.target, kind.extension());
+    Err(Failure::Usage(format!("target {target} writes --emit {kind} only")))
+}
+
+fn ptx(arguments: &Arguments, architecture: &str) -> Outcome {
+    only(arguments, Kind::Ptx)?;
+    let model = Model::open(&arguments.model)?;
+    let module = hardware::ptx(&model, architecture, &arguments.compile.dims()?)?;
+    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.ptx", model.name())));
+    write(&output, module.text.as_bytes())?;
+    write(&output.with_extension("launch.json"), module.launch.as_bytes())
+}
+
+fn hls(arguments: &Arguments, part: &str) -> Outcome {
+    only(arguments, Kind::Hls)?;
+    let model = Model::open(&arguments.model)?;
+    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}_hls", model.name())));
+    Ok(hardware::hls(&model, part, &arguments.quant, &arguments.compile.dims()?, &output)?)
 }
 
 /// The runtime that goes into a static library.
@@ -133,6 +178,10 @@ fn text(arguments: &Arguments, compiled: &Compiled) -> Result<String, Failure> {
 /// Writes a file all at once.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let fail = |source| Error::Io { path: path.to_owned(), source };
+    if path.exists() && !path.is_file() {
+        // A pipe or a device is written to, not replaced.
+        return Ok(std::fs::write(path, bytes).map_err(fail)?);
+    }
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use tcc::Target;
-use tcc::target::KNOWN;
+use tcc::target::{KNOWN, WRITTEN};
 
 use super::Outcome;
 
@@ -21,6 +21,9 @@ pub fn run(_: &Arguments) -> Outcome {
             }
             Err(error) => println!("{name:16} {doc}; not in this build: {error}"),
         }
+    }
+    for (name, doc) in WRITTEN {
+        println!("{name:16} {doc}");
     }
     Ok(())
 }

@@ -263,3 +263,60 @@ static inline void {prefix}_free(tcc_session *session)
     out.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use tcc_runtime::manifest::{Manifest, Port, Storage, TensorInfo};
+    use tcc_runtime::{DType, DimExpr};
+
+    use super::{LibraryName, text};
+
+    /// A model of inputs with these names and one output, all of one shape.
+    fn manifest(names: &[&str], shape: &[DimExpr], dtype: DType) -> Manifest {
+        let mut manifest = Manifest::new("*/ int x; /*", "tests");
+        for (index, name) in names.iter().chain(&["y"]).enumerate() {
+            let storage = match index {
+                index if index == names.len() => Storage::Output(0),
+                index => Storage::Input(index as u32),
+            };
+            manifest.tensors.push(TensorInfo { name: String::new(), dtype, shape: shape.to_vec(), storage });
+            manifest.inputs.push(Port { name: name.to_string(), tensor: index as u32 });
+        }
+        manifest.outputs.extend(manifest.inputs.pop());
+        manifest
+    }
+
+    fn header(manifest: &Manifest) -> String {
+        text(manifest, &LibraryName::of("libnet.a".as_ref()).unwrap())
+    }
+
+    #[test]
+    fn any_port_name_becomes_a_parameter_of_its_own() {
+        let names = ["input:0", "input_0", "int", "0", "*/ y", "session", "y"];
+        let text = header(&manifest(&names, &[DimExpr::Const(3), DimExpr::Const(0)], DType::F16));
+        let parameters = "net_run(tcc_session *session, const uint16_t *input_0, const uint16_t *input_0_, \
+                          const uint16_t *int_, const uint16_t *m0, const uint16_t *m___y, const uint16_t *session_, \
+                          const uint16_t *y, uint16_t *y_)";
+        assert!(text.contains(parameters), "{text}");
+        assert!(text.contains("#define net_input_0_bytes ((size_t)0)"), "{text}");
+        // The comment at the start ends before the first directive.
+        assert_eq!(text.find("*/").map(|end| &text[end + 3..end + 10]), Some("#ifndef"), "{text}");
+    }
+
+    #[test]
+    fn models_without_plain_constant_arrays_have_no_typed_function() {
+        let constant = [DimExpr::Const(3)];
+        for (shape, dtype, typed) in [
+            (&constant[..], DType::I4, true),
+            (&[], DType::F64, true),
+            (&[DimExpr::Symbol(0)], DType::F32, false),
+            (&constant, DType::String, false),
+            (&constant, DType::Complex64, false),
+            (&[DimExpr::Const(i64::MAX), DimExpr::Const(i64::MAX)], DType::F32, false),
+        ] {
+            let text = header(&manifest(&["x"], shape, dtype));
+            assert_eq!(text.contains("net_run("), typed, "{shape:?} {dtype:?}");
+            assert!(text.contains("net_create("), "{shape:?} {dtype:?}");
+        }
+    }
+}
