@@ -86,6 +86,8 @@ const RESERVED: &[&str] = &[
     "xor",
     "unix",
     "linux",
+    "memset",
+    "NULL",
 ];
 
 /// A parameter of the typed function.
@@ -131,6 +133,11 @@ fn parameters(manifest: &Manifest, ports: &[Port], taken: &mut BTreeSet<String>)
             shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim.try_into().ok()?))?;
         let bytes = tensor.dtype.bytes_for(elements)?;
         let mut name = identifier(&port.name);
+        // Names of the runtime and of types, which the function uses.
+        if name.to_ascii_lowercase().starts_with("tcc_") || name.ends_with("_t") {
+            name.insert_str(0, "m_");
+            name.push('_');
+        }
         while RESERVED.contains(&name.as_str()) || !taken.insert(name.clone()) {
             name.push('_');
         }
@@ -292,11 +299,12 @@ mod tests {
 
     #[test]
     fn any_port_name_becomes_a_parameter_of_its_own() {
-        let names = ["input:0", "input_0", "int", "0", "*/ y", "session", "y"];
+        let names = ["input:0", "input_0", "int", "0", "*/ y", "session", "y", "TCC_F16", "uint16_t", "NULL"];
         let text = header(&manifest(&names, &[DimExpr::Const(3), DimExpr::Const(0)], DType::F16));
         let parameters = "net_run(tcc_session *session, const uint16_t *input_0, const uint16_t *input_0_, \
                           const uint16_t *int_, const uint16_t *m0, const uint16_t *m___y, const uint16_t *session_, \
-                          const uint16_t *y, uint16_t *y_)";
+                          const uint16_t *y, const uint16_t *m_TCC_F16_, const uint16_t *m_uint16_t_, const uint16_t *NULL_, \
+                          uint16_t *y_)";
         assert!(text.contains(parameters), "{text}");
         assert!(text.contains("#define net_input_0_bytes ((size_t)0)"), "{text}");
         // The comment at the start ends before the first directive.
