@@ -1,10 +1,13 @@
 //! Compiled results against the reference interpreter.
 
 use tcc_interpret::{Interpreter, Tensor, Value};
-use tcc_ir::convert::element;
+use tcc_ir::convert::{element, push_scalar};
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
-use tcc_ir::module::Module;
+use tcc_ir::module::{Module, Region};
+use tcc_ir::operator::Operator;
+use tcc_ir::scalar::{Arg, Function, Scalar};
+use tcc_ir::types::Type;
 
 use crate::error::Error;
 use crate::inputs::Inputs;
@@ -55,6 +58,78 @@ pub fn reference(module: &Module, inputs: &Inputs) -> Result<Vec<Data>, Error> {
     }
     let outputs = Interpreter::new(module).run(values)?;
     outputs.iter().map(|value| Ok(value.as_tensor()?.to_data()?)).collect()
+}
+
+/// Relative size of the changes that [`perturbed`] makes: the rounding of a short `f32` computation.
+const PERTURBATION: f64 = 1.0 / (1u64 << 22) as f64;
+
+/// The module with every floating-point constant, and the result of every sum, moved by a relative 2^-22, up or down.
+///
+/// Its results show how far rounding alone can move the model's: where values are rounded to integers, a tie that falls
+/// the other way is a whole step, and the steps of many layers add up; and where a variance is a difference of two large
+/// sums, what is left of it is their rounding.
+pub fn perturbed(module: &Module) -> Result<Module, Error> {
+    let mut moved = module.clone();
+    let mut signs = Signs(1);
+    for function in moved.functions.values_mut() {
+        perturb(&mut function.body, &function.types, &mut signs)?;
+    }
+    Ok(moved)
+}
+
+/// A sequence of 1 + 2^-22 and 1 - 2^-22 (a linear congruential generator with Knuth's constants).
+struct Signs(u64);
+
+impl Signs {
+    fn factor(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if self.0 >> 63 == 0 { 1.0 + PERTURBATION } else { 1.0 - PERTURBATION }
+    }
+}
+
+fn perturb(region: &mut Region, types: &[Type], signs: &mut Signs) -> Result<(), Error> {
+    let is_wide = |dtype: DType| matches!(dtype, DType::F32 | DType::F64);
+    for operation in &mut region.operations {
+        let result = operation.results.first().and_then(|result| types.get(result.index()));
+        let dtype = result.and_then(Type::as_tensor).map(|tensor| tensor.dtype());
+        match &mut operation.operator {
+            Operator::Constant { data } if is_wide(data.dtype()) => {
+                let mut bytes = Vec::with_capacity(data.bytes().len());
+                for index in 0..data.count() {
+                    let value = element(data, index).map_or(0.0, |scalar| scalar.as_f64());
+                    push_scalar(Scalar::float(data.dtype(), value * signs.factor()), &mut bytes);
+                }
+                *data = Data::new(data.dtype(), data.shape(), bytes.into())
+                    .map_err(|error| Error::Ir(error.to_string()))?;
+            }
+            Operator::Reduce { epilogue, .. }
+            | Operator::Contract { epilogue, .. }
+            | Operator::Convolve { epilogue, .. }
+            | Operator::ConvolveTranspose { epilogue, .. } => {
+                if let Some(dtype) = dtype.filter(|dtype| is_wide(*dtype)) {
+                    let factor = Arg::Const(Scalar::float(dtype, signs.factor()));
+                    epilogue.result = epilogue.apply(Function::Mul, &[epilogue.result, factor]);
+                }
+            }
+            _ => {}
+        }
+        operation.regions.iter_mut().try_for_each(|region| perturb(region, types, signs))?;
+    }
+    Ok(())
+}
+
+/// Root mean square of the difference of two tensors of one shape; `None` where the shapes or types differ.
+pub fn root_mean_square(a: &Data, b: &Data) -> Option<f64> {
+    if (a.dtype(), a.shape()) != (b.dtype(), b.shape()) || a.dtype() == DType::String {
+        return None;
+    }
+    let number = |data: &Data, index: usize| element(data, index).map_or(f64::NAN, |scalar| scalar.as_f64());
+    let squares: f64 = (0..a.count())
+        .map(|index| (number(a, index), number(b, index)))
+        .filter(|(x, y)| x != y && !(x.is_nan() && y.is_nan()))
+        .map(|(x, y)| (x - y) * (x - y))
+        .sum();
+    Some((squares / a.count().max(1) as f64).sqrt())
 }
 
 /// Compares a compiled tensor with its reference.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tcc::inputs::{ordered, to_data};
 use tcc::runtime::Session;
-use tcc::verify::{compare, reference};
+use tcc::verify::{Difference, compare, perturbed, reference, root_mean_square};
 use tcc::{Error, Model};
 
 use super::Outcome;
@@ -34,20 +34,49 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut session = Session::new(&executable, arguments.compile.run_threads()).map_err(Error::from)?;
     let results = session.run(&ordered_inputs).map_err(Error::from)?;
     let expected = reference(&module, &values)?;
-    let mut worst = None;
-    for ((port, tensor), expected) in compiled.manifest.outputs.iter().zip(&results).zip(&expected) {
-        let difference = compare(&port.name, &to_data(tensor)?, expected)?;
+    let mut outside: Vec<(usize, Difference)> = Vec::new();
+    let mut compiled_values = Vec::new();
+    for (index, ((port, tensor), expected)) in
+        compiled.manifest.outputs.iter().zip(&results).zip(&expected).enumerate()
+    {
+        let data = to_data(tensor)?;
+        let difference = compare(&port.name, &data, expected)?;
         println!("{}: {:.3} of the tolerance", difference.name, difference.worst);
-        if worst.as_ref().is_none_or(|known: &tcc::verify::Difference| known.worst < difference.worst) {
-            worst = Some(difference);
+        if difference.worst > 1.0 {
+            outside.push((index, difference));
         }
+        compiled_values.push(data);
     }
-    match worst {
-        Some(worst) if worst.worst > 1.0 => Err(Error::Mismatch(format!(
+    if outside.is_empty() {
+        return Ok(());
+    }
+    // Rounding may move a sensitive model further than the tolerance says: as far as rounding errors in its weights and sums
+    // move the reference itself.
+    let moved = reference(&perturbed(&module)?, &values)?;
+    outside.retain(|(index, difference)| {
+        let error = root_mean_square(&compiled_values[*index], &expected[*index]);
+        let sensitivity = moved.get(*index).and_then(|moved| root_mean_square(moved, &expected[*index]));
+        match (error, sensitivity) {
+            (Some(error), Some(sensitivity)) if error <= SENSITIVITY_FACTOR * sensitivity => {
+                println!(
+                    "{}: root mean square error {error:.3e}; rounding errors in weights and sums give {sensitivity:.3e}",
+                    difference.name
+                );
+                false
+            }
+            _ => true,
+        }
+    });
+    match outside.into_iter().map(|(_, difference)| difference).max_by(|a, b| a.worst.total_cmp(&b.worst)) {
+        Some(worst) => Err(Error::Mismatch(format!(
             "output '{}' differs most: element {} is {} compiled and {} in the reference, {:.3} times the tolerance",
             worst.name, worst.index, worst.compiled, worst.reference, worst.worst
         ))
         .into()),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
+
+/// A compiled model rounds in every operation, the perturbed reference in weights and sums only: so many times its error
+/// is allowed.
+const SENSITIVITY_FACTOR: f64 = 2.0;

@@ -3,9 +3,9 @@
 //! The archive holds
 //!
 //! 1. the objects with the kernels, whose symbols get the name of the library in front and are hidden, so that several
-//!    models fit into one program ([`symbols`]);
-//! 2. one object with the manifest, the weights and the table that binds them to the kernels ([`linked`]);
-//! 3. the members of the runtime as a C library ([`runtime_library`]).
+//!    models fit into one program (`symbols`);
+//! 2. one object with the manifest, the weights and the table that binds them to the kernels (`linked`);
+//! 3. the members of the runtime as a C library (`runtime_library`).
 //!
 //! Nothing is loaded or made executable when the program runs: the linker has done it. The same model gives the same
 //! bytes.
