@@ -60,10 +60,11 @@ pub fn reference(module: &Module, inputs: &Inputs) -> Result<Vec<Data>, Error> {
     outputs.iter().map(|value| Ok(value.as_tensor()?.to_data()?)).collect()
 }
 
-/// Relative size of the changes that [`perturbed`] makes: the rounding of a short `f32` computation.
-const PERTURBATION: f64 = 1.0 / (1u64 << 22) as f64;
+/// Relative size of the changes that [`perturbed`] makes: 256 roundings of an `f32` sum, each at most 2^-24 of it and as
+/// often up as down, move it by 2^-20 in the mean.
+const PERTURBATION: f64 = 1.0 / (1u64 << 20) as f64;
 
-/// The module with every floating-point constant, and the result of every sum, moved by a relative 2^-22, up or down.
+/// The module with every floating-point constant, and the result of every sum, moved by a relative 2^-20, up or down.
 ///
 /// Its results show how far rounding alone can move the model's: where values are rounded to integers, a tie that falls
 /// the other way is a whole step, and the steps of many layers add up; and where a variance is a difference of two large
@@ -77,7 +78,7 @@ pub fn perturbed(module: &Module) -> Result<Module, Error> {
     Ok(moved)
 }
 
-/// A sequence of 1 + 2^-22 and 1 - 2^-22 (a linear congruential generator with Knuth's constants).
+/// A sequence of 1 + 2^-20 and 1 - 2^-20 (a linear congruential generator with Knuth's constants).
 struct Signs(u64);
 
 impl Signs {

@@ -56,16 +56,12 @@ pub fn run(arguments: &Arguments) -> Outcome {
     outside.retain(|(index, difference)| {
         let error = root_mean_square(&compiled_values[*index], &expected[*index]);
         let sensitivity = moved.get(*index).and_then(|moved| root_mean_square(moved, &expected[*index]));
-        match (error, sensitivity) {
-            (Some(error), Some(sensitivity)) if error <= SENSITIVITY_FACTOR * sensitivity => {
-                println!(
-                    "{}: root mean square error {error:.3e}; rounding errors in weights and sums give {sensitivity:.3e}",
-                    difference.name
-                );
-                false
-            }
-            _ => true,
-        }
+        let (Some(error), Some(sensitivity)) = (error, sensitivity) else { return true };
+        println!(
+            "{}: root mean square error {error:.3e}; rounding errors in weights and sums give {sensitivity:.3e}",
+            difference.name
+        );
+        error > SENSITIVITY_FACTOR * sensitivity
     });
     match outside.into_iter().map(|(_, difference)| difference).max_by(|a, b| a.worst.total_cmp(&b.worst)) {
         Some(worst) => Err(Error::Mismatch(format!(
@@ -79,4 +75,4 @@ pub fn run(arguments: &Arguments) -> Outcome {
 
 /// A compiled model rounds in every operation, the perturbed reference in weights and sums only: so many times its error
 /// is allowed.
-const SENSITIVITY_FACTOR: f64 = 2.0;
+const SENSITIVITY_FACTOR: f64 = 4.0;
