@@ -181,7 +181,8 @@ impl Layer<'_> {
                 stmts.extend(initial(this, 6, cell_state));
             }
             let length_type = this.operands[4].dtype();
-            let length = this.load(Argument::Operand(4), std::slice::from_ref(&entry)).cast(length_type, DType::I64);
+            let length =
+                this.load(Argument::Operand(4), std::slice::from_ref(&entry)).cast(length_type, DType::I64);
             let (length, set_length) = this.assign("length", length.at_most(steps.clone()));
             stmts.push(set_length);
             stmts.push(this.for_loop("t", Expr::Var(length), LoopKind::Serial, |this, step| {
