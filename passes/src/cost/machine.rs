@@ -70,7 +70,7 @@ impl Machine {
             memory_gigabytes_per_second: 14.0,
             total_memory_gigabytes_per_second: 30.0,
             launch_microseconds: 1.0,
-            channels_first_factor: 4.0,
+            channels_first_factor: 50.0,
         }
     }
 

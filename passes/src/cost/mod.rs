@@ -17,6 +17,9 @@ use tcc_ir::module::Function;
 /// What a symbol counts as when its range says nothing better.
 const REPRESENTATIVE: i64 = 64;
 
+/// The least extent that an expression of representative sizes stands for.
+const LEAST_DERIVED: i64 = 4;
+
 /// Representative values of a function's symbols.
 pub struct Sizes {
     ranges: BTreeMap<Symbol, Range>,
@@ -38,8 +41,11 @@ impl Sizes {
 
     /// The value of a dimension at the representative sizes; at least 0.
     pub fn value(&self, dim: &Dim) -> f64 {
+        // An extent that follows from others and nearly vanishes says that the sizes are too small for this model, not that
+        // its work is.
+        let least = if dim.as_const().is_some() || dim.as_symbol().is_some() { 0 } else { LEAST_DERIVED };
         dim.evaluate(&|symbol| Some(self.symbol(symbol)))
-            .map_or(REPRESENTATIVE as f64, |value| value.max(0) as f64)
+            .map_or(REPRESENTATIVE as f64, |value| value.max(least) as f64)
     }
 
     /// Number of elements of a shape.
