@@ -3,6 +3,7 @@
 //! Extents are symbolic. Where two extents must agree and are not known to, inference takes the simpler one and reports
 //! the pair, so that the run can check it.
 
+mod cache;
 mod shape;
 mod spatial;
 
@@ -392,13 +393,10 @@ fn results(operator: &Operator, operands: &[&Type], matcher: &mut Matcher) -> Re
         O::If {} | O::Loop { .. } | O::Call { .. } => {
             fail(format!("the result types of tir.{} do not follow from its operands", operator.name()))
         }
-        O::KvAppend {} => {
-            for index in 0..4 {
-                if tensor(operands, index)?.rank() != 4 {
-                    return fail("kv_append takes tensors of rank 4");
-                }
-            }
-            Ok(vec![operands[0].clone(), operands[1].clone()])
+        O::KvState { shape, storage, .. } => cache::state(shape, storage),
+        O::KvAppend { storage } => cache::append(matcher, operands, storage),
+        O::KvAttend { page, k_storage, v_storage, .. } => {
+            cache::attend(matcher, operands, *page, [k_storage, v_storage])
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`operator`], [`words`], [`contraction`] | the operator table and its attribute types |
+//! | [`operator`], [`words`], [`contraction`], [`cache`] | the operator table and its attribute types |
 //! | [`scalar`] | scalar functions of elementwise operators and epilogues |
 //! | [`dtype`], [`dim`], [`types`], [`data`] | element types, symbolic dimensions, value types, tensor contents |
 //! | [`module`], [`builder`], [`infer`] | functions and how to build them |
@@ -13,6 +13,7 @@
 
 pub mod attribute;
 pub mod builder;
+pub mod cache;
 pub mod contraction;
 pub mod convert;
 pub mod data;

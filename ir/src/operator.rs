@@ -9,6 +9,7 @@
 //! epilogues broadcast NumPy-style (aligned at the last axis); no other operator broadcasts.
 
 use crate::attribute::{Attribute, AttributeValue, Real};
+use crate::cache::CacheStorage;
 use crate::contraction::ContractionSpec;
 use crate::data::Data;
 use crate::dim::{Dim, Symbol};
@@ -142,6 +143,7 @@ without_dims!(
     String,
     DType,
     Data,
+    CacheStorage,
     ScalarExpr,
     ContractionSpec,
     ReduceKind,
@@ -301,9 +303,23 @@ operators! {
     /// The results of another function of the module.
     Call "call" effect ["x*"] -> ["y*"] { callee: String };
 
-    /// Appends `k` and `v` `[batch, heads, tokens, d]` to the cache tensors at token position `position`, giving the new
-    /// caches `[batch, heads, capacity, d]`; the cache operands are consumed.
-    KvAppend "kv_append" pure ["k_cache", "v_cache", "k", "v", "position"] -> ["k_next", "v_next"] {};
+    /// The cache tensor `name`, which keeps its contents from run to run and from one entry to the next, zero at first:
+    /// logically `[slots, heads, d]` numbers in `f32`, rounded and laid out as `storage` says. Names are unique in a
+    /// function; it stands in a function body, not in a region.
+    KvState "kv_state" effect [] -> ["cache"] { name: String, shape: Vec<Dim>, storage: CacheStorage };
+    /// The cache with row `x[i]` `[n, heads, d]` at slot `slots[i]` (`[n]` integers), rounded to the format of the cache;
+    /// a negative slot is not written, a later one of equal slots wins. The operand is consumed: it has no other use.
+    KvAppend "kv_append" effect ["cache", "x", "slots"] -> ["next"] { storage: CacheStorage };
+    /// Causal attention of tokens over paged caches. `q` is `[n, q_heads, d]`, `k` a cache `[slots, kv_heads, d]`, `v` a
+    /// cache `[slots, kv_heads, dv]`, query head `h` reads cache head `h / (q_heads / kv_heads)`. Token `i` belongs to the
+    /// sequence whose pages are `block_table[rows[i], ..]` (`[s, p]`; `rows` and `positions` `[n]`): position `t` of it
+    /// lies at slot `table[t / page] * page + t % page`. It sees the positions `0..=positions[i]`, with a `window` (0:
+    /// none) only the newest `window` of them and the first `sinks`. `softcap` as in `attention`. A token that sees
+    /// nothing, as one at a negative position, gives 0. The context is computed in parts of `split` positions that
+    /// are combined in order (0: as one); this changes rounding only.
+    KvAttend "kv_attend" pure ["q", "k", "v", "block_table", "rows", "positions"] -> ["y"]
+        { scale: Real, softcap: Real, window: usize, sinks: usize, page: usize, split: usize,
+          k_storage: CacheStorage, v_storage: CacheStorage };
 }
 
 impl Operator {

@@ -13,7 +13,10 @@
 //! - `if` takes a truth scalar and two regions without parameters that yield values of the result types; `loop` takes
 //!   an `i64` scalar, a truth scalar and carried values, and its region takes the iteration number, the condition and
 //!   the carried values, and yields the condition, the carried values and the scanned ones.
+//! - Caches are named once and updated in place, so a consumed cache value has no other use (`caches.rs`).
 //! - `call` names a function of the module whose parameters and results fit; calls do not recurse.
+
+mod caches;
 
 use std::collections::HashSet;
 
@@ -67,6 +70,7 @@ pub fn verify(module: &Module) -> Result<(), VerifyError> {
         check_signature(name, function).map_err(of_function)?;
         let mut verifier = Verifier { module, function, visible: HashSet::new(), defined: HashSet::new() };
         verifier.region(&function.body).map_err(|broken| broken.in_function(&function.name))?;
+        caches::check(function).map_err(of_function)?;
     }
     check_recursion(module)
 }

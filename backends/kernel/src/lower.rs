@@ -135,7 +135,6 @@ pub fn lower(
         }
         Operator::Attention { .. } => attention::attention(&mut lowering, operator)?,
         Operator::Rope { interleaved } => attention::rope(&mut lowering, *interleaved)?,
-        Operator::KvAppend {} => attention::kv_append(&mut lowering)?,
         Operator::Recurrent { .. } => recurrent::recurrent(&mut lowering, operator)?,
         Operator::Gather { axis } => gather::gather(&mut lowering, *axis)?,
         Operator::GatherElements { axis } => gather::gather_elements(&mut lowering, *axis)?,
@@ -157,6 +156,9 @@ pub fn lower(
         | Operator::TopK { .. }
         | Operator::Host { .. }
         | Operator::Random { .. }
+        | Operator::KvState { .. }
+        | Operator::KvAppend { .. }
+        | Operator::KvAttend { .. }
         | Operator::If {}
         | Operator::Loop { .. }
         | Operator::Call { .. } => {

@@ -1,9 +1,9 @@
-//! Attention, rotary embedding and the key-value cache, computed in `f64` and rounded once.
+//! Attention and rotary embedding, computed in `f64` and rounded once.
 
 use crate::error::{Error, Result};
 use crate::indexing::{Walk, count};
 use crate::movement::broadcast;
-use crate::tensor::{Contents, Tensor, zip_contents};
+use crate::tensor::{Contents, Tensor};
 
 /// The attributes of attention.
 pub(crate) struct Attention {
@@ -111,31 +111,4 @@ pub(crate) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, interleaved: bool) ->
         out[second] = b * cosines[cosine] + a * sines[sine];
     }
     Tensor::new(x.dtype(), shape, Contents::from_numbers(x.dtype(), out.into_iter()))
-}
-
-/// A cache with `new` `[batch, heads, tokens, d]` written at token `position`.
-pub(crate) fn append(cache: &Tensor, new: &Tensor, position: &Tensor) -> Result<Tensor> {
-    let (whole, part) = (cache.shape(), new.shape());
-    let start = position.integer()?;
-    let end = usize::try_from(start).ok().and_then(|start| start.checked_add(part[2]));
-    if end.is_none_or(|end| end > whole[2]) {
-        return Err(Error::Index { index: start, extent: whole[2] });
-    }
-    let start = start as usize;
-    if whole[0] != part[0] || whole[1] != part[1] || whole[3] != part[3] {
-        return Err(Error::operands(format!("{part:?} does not fit a cache {whole:?}")));
-    }
-    let line = whole[3];
-    let contents = zip_contents!(cache.contents(), new.contents(), (cache, new) => {
-        let mut out = cache.clone();
-        for row in 0..part[0] * part[1] {
-            for token in 0..part[2] {
-                let to = (row * whole[2] + start + token) * line;
-                let from = (row * part[2] + token) * line;
-                out[to..to + line].clone_from_slice(&new[from..from + line]);
-            }
-        }
-        out
-    })?;
-    Tensor::new(cache.dtype(), whole, contents)
 }

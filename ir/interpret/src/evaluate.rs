@@ -10,6 +10,7 @@ use tcc_ir::operator::Operator;
 use tcc_ir::types::Type;
 
 use crate::attention::Attention;
+use crate::cache::Attend;
 use crate::context::{Context, DEFAULT_LIMIT};
 use crate::convolve::Convolution;
 use crate::error::{Error, Result};
@@ -20,8 +21,8 @@ use crate::resize::Resize;
 use crate::tensor::Tensor;
 use crate::window::Windows;
 use crate::{
-    attention, contract, convolve, elementwise, gather, grid_sample, movement, normalize, quantize, random,
-    recurrent, reduce, resize, sort, window,
+    attention, cache, contract, convolve, elementwise, gather, grid_sample, movement, normalize, quantize,
+    random, recurrent, reduce, resize, sort, window,
 };
 
 /// The results of one operation on constant operands; `dims` gives the values of symbols among its attributes.
@@ -77,7 +78,10 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
     use Operator as O;
     let operator = concrete(operator, context)?;
     let not_evaluable = Err(Error::NotEvaluable(operator.name()));
-    if matches!(operator, O::If {} | O::Loop { .. } | O::Call { .. } | O::Host { .. } | O::Bind { .. }) {
+    if matches!(
+        operator,
+        O::If {} | O::Loop { .. } | O::Call { .. } | O::Host { .. } | O::Bind { .. } | O::KvState { .. }
+    ) {
         return not_evaluable;
     }
     let types: Vec<Type> = operands.iter().map(|operand| operand.ty()).collect();
@@ -163,10 +167,17 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             one(attention::attention(&attributes, operands, shape))
         }
         O::Rope { interleaved } => one(attention::rope(x()?, operands[1], operands[2], *interleaved)),
-        O::KvAppend {} => Ok(vec![
-            attention::append(operands[0], operands[2], operands[4])?,
-            attention::append(operands[1], operands[3], operands[4])?,
-        ]),
+        O::KvAppend { storage } => one(cache::append(x()?, operands[1], operands[2], storage.format)),
+        O::KvAttend { scale, softcap, window, sinks, page, .. } => {
+            let attributes = Attend {
+                scale: scale.get(),
+                softcap: softcap.get(),
+                window: *window,
+                sinks: *sinks,
+                page: *page,
+            };
+            one(cache::attend(&attributes, operands, shape))
+        }
         O::Recurrent {
             cell,
             direction,
@@ -232,6 +243,8 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             one(random::random(*kind, *dtype, shape, a.get(), b.get(), stream))
         }
         // The interpreter runs these itself: they need regions, other functions or values that are no tensors.
-        O::If {} | O::Loop { .. } | O::Call { .. } | O::Host { .. } | O::Bind { .. } => not_evaluable,
+        O::If {} | O::Loop { .. } | O::Call { .. } | O::Host { .. } | O::Bind { .. } | O::KvState { .. } => {
+            not_evaluable
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use tcc_ir::module::{Function, Module, Operation, Region, Value as Name};
 use tcc_ir::operator::Operator;
 
+use crate::cache::State;
 use crate::context::{Context, DEFAULT_LIMIT};
 use crate::error::{Error, Result};
 use crate::evaluate::apply;
@@ -25,12 +26,13 @@ pub struct Interpreter<'m> {
     module: &'m Module,
     limit: usize,
     epoch: u32,
+    state: Option<&'m State>,
 }
 
 impl<'m> Interpreter<'m> {
     /// An interpreter of a module that [`tcc_ir::verify::verify`] accepts; others end with errors.
     pub fn new(module: &'m Module) -> Interpreter<'m> {
-        Interpreter { module, limit: DEFAULT_LIMIT, epoch: 0 }
+        Interpreter { module, limit: DEFAULT_LIMIT, epoch: 0, state: None }
     }
 
     /// Allows at most this many elements in one tensor.
@@ -43,6 +45,11 @@ impl<'m> Interpreter<'m> {
         Interpreter { epoch, ..self }
     }
 
+    /// Reads and writes the caches of `state`, whose symbols are fixed; without it each run starts with empty caches.
+    pub fn with_state(self, state: &'m State) -> Interpreter<'m> {
+        Interpreter { state: Some(state), ..self }
+    }
+
     /// The outputs of the entry function for inputs in order.
     pub fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>> {
         self.run_observed(inputs, &mut |_, _| {})
@@ -52,8 +59,15 @@ impl<'m> Interpreter<'m> {
     pub fn run_observed(&self, inputs: Vec<Value>, observe: &mut Observer) -> Result<Vec<Value>> {
         let entry =
             self.module.entry().ok_or_else(|| Error::Malformed("the module has no function".into()))?;
-        let mut run =
-            Run { module: self.module, limit: self.limit, epoch: Cell::new(self.epoch), observe, calls: 0 };
+        let empty = State::default();
+        let mut run = Run {
+            module: self.module,
+            limit: self.limit,
+            epoch: Cell::new(self.epoch),
+            state: self.state.unwrap_or(&empty),
+            observe,
+            calls: 0,
+        };
         run.call(entry, inputs)
     }
 }
@@ -64,6 +78,7 @@ pub(crate) struct Run<'m, 'o> {
     pub(crate) limit: usize,
     /// Of the next random operation without a seed.
     epoch: Cell<u32>,
+    state: &'o State,
     observe: &'o mut Observer<'o>,
     calls: usize,
 }
@@ -73,6 +88,8 @@ pub(crate) struct Frame<'m> {
     function: &'m Function,
     pub(crate) symbols: Symbols<'m>,
     values: HashMap<Name, Value>,
+    /// State behind each cache value.
+    caches: HashMap<Name, &'m str>,
 }
 
 impl<'m> Frame<'m> {
@@ -122,7 +139,13 @@ impl<'m> Run<'m, '_> {
         if params.len() != inputs.len() {
             return Err(Error::InputCount { expected: params.len(), found: inputs.len() });
         }
-        let mut frame = Frame { function, symbols: Symbols::new(function), values: HashMap::new() };
+        let (values, caches) = (HashMap::new(), HashMap::new());
+        let mut frame = Frame { function, symbols: Symbols::new(function), values, caches };
+        for (symbol, value) in self.state.symbols() {
+            if function.symbols.contains_key(symbol) {
+                frame.symbols.bind(symbol, value)?;
+            }
+        }
         bind_inputs(&mut frame, &inputs)?;
         frame.values.extend(params.iter().copied().zip(inputs));
         self.calls += 1;
@@ -193,12 +216,25 @@ impl<'m> Run<'m, '_> {
             Operator::Host { function, attributes, types } => {
                 host::call(function, attributes, types, &operands, self.limit)
             }
+            Operator::KvState { name, shape, .. } => {
+                frame.caches.extend(operation.results.iter().map(|result| (*result, name.as_str())));
+                let value_of = |symbol: &_| frame.symbols.get(symbol);
+                let context = Context { value_of: &value_of, limit: self.limit, epoch: 0 };
+                Ok(vec![Value::Tensor(self.state.read(name, &context.shape(shape)?)?)])
+            }
             operator => {
                 let tensors = operands.iter().map(Value::as_tensor).collect::<Result<Vec<&Tensor>>>()?;
                 let epoch = self.epoch.replace(self.epoch.get().wrapping_add(1));
                 let value_of = |symbol: &_| frame.symbols.get(symbol);
                 let context = Context { value_of: &value_of, limit: self.limit, epoch };
                 let results = apply(operator, &tensors, &context)?;
+                if let Operator::KvAppend { .. } = operator
+                    && let Some(name) = operation.operands.first().and_then(|cache| frame.caches.get(cache))
+                {
+                    let name = *name;
+                    frame.caches.extend(operation.results.iter().map(|result| (*result, name)));
+                    self.state.write(name, &results[0]);
+                }
                 Ok(results.into_iter().map(Value::Tensor).collect())
             }
         }

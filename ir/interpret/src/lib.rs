@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`Interpreter`] | running the entry function of a module on inputs |
 //! | [`evaluate()`] | one operation on known operands: constant folding |
+//! | [`State`] | caches that runs of several modules share |
 //!
 //! # Numbers
 //!
@@ -24,6 +25,7 @@
 
 mod accumulate;
 mod attention;
+mod cache;
 mod context;
 mod contract;
 mod control;
@@ -51,6 +53,7 @@ mod tensor;
 mod value;
 mod window;
 
+pub use cache::State;
 pub use context::DEFAULT_LIMIT;
 pub use error::Error;
 pub use evaluate::evaluate;

@@ -97,3 +97,33 @@ fn values_are_defined_once_and_before_use() {
     module.entry_mut().unwrap().output_names.push("z".into());
     assert!(verify(&module).unwrap_err().to_string().contains("output names"));
 }
+
+/// A cache `[8, 1, 2]` in `storage`, appended to with `x` `[3, 1, 2]`, attended to as `%13`.
+fn caches(storage: &str, cache: &str) -> String {
+    let ty = "tensor<8x1x2xf32>";
+    format!(
+        "%10 = \"tir.iota\"() {{dtype = \"f32\", shape = [3, 1, 2], axis = 0}} : () -> tensor<3x1x2xf32>\n\
+         %11 = \"tir.iota\"() {{dtype = \"i64\", shape = [3], axis = 0}} : () -> tensor<3xi64>\n\
+         %12 = \"tir.kv_state\"() {{name = \"k\", shape = [8, 1, 2], storage = \"f32 rows 1\"}} : () -> {ty}\n\
+         %13 = \"tir.kv_append\"(%12, %10, %11) {{storage = \"{storage}\"}} : ({ty}, tensor<3x1x2xf32>, tensor<3xi64>) -> {ty}\n\
+         %14 = \"tir.iota\"() {{dtype = \"i64\", shape = [1, 8], axis = 1}} : () -> tensor<1x8xi64>\n\
+         %15 = \"tir.kv_attend\"(%10, {cache}, {cache}, %14, %11, %11) {{scale = 1.0, softcap = 0.0, window = 0, sinks = 0, \
+         page = 1, split = 0, k_storage = \"f32 rows 1\", v_storage = \"f32 rows 1\"}} : (tensor<3x1x2xf32>, {ty}, {ty}, tensor<1x8xi64>, \
+         tensor<3xi64>, tensor<3xi64>) -> tensor<3x1x2xf32>"
+    )
+}
+
+#[test]
+fn caches_are_consumed_in_order() {
+    let good = caches("f32 rows 1", "%13");
+    check(&function(&good)).unwrap();
+    refused(&caches("f32 rows 1", "%12"), "has another use");
+    refused(&caches("f16 rows 1", "%13"), "stored as 'f32 rows 1'");
+    refused(&caches("i8 rows 1", "%13"), "multiple of 32");
+    refused(&good.replace("(%10, %13, %13,", "(%10, %16, %13,").replace("%15 =", "%16 = \"tir.iota\"() {dtype = \"f32\", shape = [8, 1, 2], axis = 0} : () -> tensor<8x1x2xf32>\n%15 ="), "operand 1 is not a cache");
+    let again = "%17 = \"tir.kv_state\"() {name = \"k\", shape = [8, 1, 2], storage = \"f32 rows 1\"} : () -> tensor<8x1x2xf32>";
+    refused(&format!("{good}\n{again}"), "occurs twice");
+    let read =
+        "%17 = \"tir.map\"(%13) {body = \"(1) t0 = exp(a0); t0\"} : (tensor<8x1x2xf32>) -> tensor<8x1x2xf32>";
+    refused(&format!("{good}\n{read}"), "takes a cache");
+}

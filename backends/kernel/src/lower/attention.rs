@@ -1,4 +1,4 @@
-//! Attention with an online softmax, rotary embedding, and the append to a key-value cache.
+//! Attention with an online softmax, and rotary embedding.
 
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
@@ -160,38 +160,5 @@ pub fn rope(lowering: &mut Lowering, interleaved: bool) -> Result<(), LowerError
         vec![set_first, set_second, store_first, store_second]
     });
     lowering.launch(stmts, false);
-    Ok(())
-}
-
-/// Copies both caches and writes the new tokens at their position.
-pub fn kv_append(lowering: &mut Lowering) -> Result<(), LowerError> {
-    for side in 0..2 {
-        let (cache, tokens) = (lowering.operands[side].clone(), lowering.operands[side + 2].clone());
-        let lanes = lowering.tuning.lanes(cache.dtype());
-        let count = cache.count();
-        let stmts = lowering.parallel_nest(&[count], lanes, &mut |this, at| {
-            let (from, to) = (this.buffer(Argument::Operand(side)), this.buffer(Argument::Result(side)));
-            vec![Stmt::Store {
-                buffer: to,
-                index: at[0].clone(),
-                value: Expr::load(from, at[0].clone()),
-                valid: None,
-            }]
-        });
-        lowering.launch(stmts, true);
-        let capacity = lowering.dim(&cache.shape[2]);
-        let stmts = lowering.parallel_nest(&tokens.shape, lanes, &mut |this, at| {
-            let position_type = this.operands[4].dtype();
-            let buffer = this.buffer(Argument::Operand(4));
-            let start = Expr::load(buffer, Expr::index(0)).cast(position_type, DType::I64);
-            let mut target = at.to_vec();
-            // The caller keeps positions inside the capacity; a wrong one must not leave the cache.
-            let last = capacity.clone().minus(Expr::index(1));
-            target[2] = start.plus(at[2].clone()).at_most(last).at_least(Expr::index(0));
-            let value = this.load(Argument::Operand(side + 2), at);
-            vec![this.store(Argument::Result(side), &target, value)]
-        });
-        lowering.launch(stmts, false);
-    }
     Ok(())
 }
