@@ -390,6 +390,10 @@ fn results(operator: &Operator, operands: &[&Type], matcher: &mut Matcher) -> Re
             shape::check_quantization(matcher, x, tensor(operands, 1)?, tensor(operands, 2)?, *axis, *block)?;
             one(*dtype, x.shape.clone())
         }
+        O::DecodeBlocks { format, dtype } => {
+            let x = tensor(operands, 0)?;
+            one(*dtype, shape::decode_blocks(x, *format, *dtype)?)
+        }
         O::If {} | O::Loop { .. } | O::Call { .. } => {
             fail(format!("the result types of tir.{} do not follow from its operands", operator.name()))
         }

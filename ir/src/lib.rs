@@ -7,11 +7,13 @@
 //! |---|---|
 //! | [`operator`], [`words`], [`contraction`], [`cache`] | the operator table and its attribute types |
 //! | [`scalar`] | scalar functions of elementwise operators and epilogues |
+//! | [`block_format`] | storage of block-quantized weights |
 //! | [`dtype`], [`dim`], [`types`], [`data`] | element types, symbolic dimensions, value types, tensor contents |
 //! | [`module`], [`builder`], [`infer`] | functions and how to build them |
 //! | [`mod@print`], [`parse`], [`verify`] | text form and invariants |
 
 pub mod attribute;
+pub mod block_format;
 pub mod builder;
 pub mod cache;
 pub mod contraction;

@@ -9,6 +9,7 @@
 //! epilogues broadcast NumPy-style (aligned at the last axis); no other operator broadcasts.
 
 use crate::attribute::{Attribute, AttributeValue, Real};
+use crate::block_format::BlockFormat;
 use crate::cache::CacheStorage;
 use crate::contraction::ContractionSpec;
 use crate::data::Data;
@@ -157,6 +158,7 @@ without_dims!(
     CellKind,
     Direction,
     RandomKind,
+    BlockFormat,
     Vec<i64>,
     Vec<usize>,
     Vec<Real>,
@@ -293,6 +295,10 @@ operators! {
     Quantize "quantize" pure ["x", "scale", "zero"] -> ["y"] { dtype: DType, axis: usize, block: usize, saturate: bool };
     /// `(x - zero) * scale` as `dtype`; parameters as in `quantize`.
     Dequantize "dequantize" pure ["x", "scale", "zero"] -> ["y"] { dtype: DType, axis: usize, block: usize };
+    /// The numbers of block-quantized weights as `dtype`: `bytes` is `ui8 [..., row_bytes]`, rows of whole blocks of
+    /// `format` as GGUF files hold them (`tcc_ir::block_format`), `y` `[..., row_bytes / block bytes * block elements]`.
+    /// Scales are multiplied in `f32`, then rounded to `dtype`.
+    DecodeBlocks "decode_blocks" pure ["bytes"] -> ["y"] { format: BlockFormat, dtype: DType };
 
     /// One of two regions without parameters; both yield values of the result types up to symbolic extents.
     If "if" effect ["condition"] -> ["y*"] {} regions 2;

@@ -121,6 +121,10 @@ fn folded(function: &Function, operation: &Operation, known: &HashMap<Value, Dat
     if !operation.operator.describe().pure_function || !operation.regions.is_empty() {
         return None;
     }
+    // Kernels read block-quantized weights as they are.
+    if matches!(operation.operator, Operator::DecodeBlocks { .. }) {
+        return None;
+    }
     let operands: Vec<Data> =
         operation.operands.iter().map(|value| known.get(value).cloned()).collect::<Option<Vec<Data>>>()?;
     let inputs = operands.iter().map(|data| data.bytes().len()).sum();

@@ -5,6 +5,7 @@
 //! host functions and views (a reshape is an alias) are not kernels; the program builder treats them.
 
 mod attention;
+mod blocks;
 mod context;
 mod contract;
 mod convolve;
@@ -151,6 +152,7 @@ pub fn lower(
         Operator::Dequantize { dtype, axis, block } => {
             quantize::dequantize(&mut lowering, *dtype, *axis, *block)?
         }
+        Operator::DecodeBlocks { format, dtype } => blocks::decode_blocks(&mut lowering, *format, *dtype)?,
         Operator::Constant { .. }
         | Operator::Bind { .. }
         | Operator::TopK { .. }

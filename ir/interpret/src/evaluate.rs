@@ -21,8 +21,8 @@ use crate::resize::Resize;
 use crate::tensor::Tensor;
 use crate::window::Windows;
 use crate::{
-    attention, cache, contract, convolve, elementwise, gather, grid_sample, movement, normalize, quantize,
-    random, recurrent, reduce, resize, sort, window,
+    attention, block_format, cache, contract, convolve, elementwise, gather, grid_sample, movement,
+    normalize, quantize, random, recurrent, reduce, resize, sort, window,
 };
 
 /// The results of one operation on constant operands; `dims` gives the values of symbols among its attributes.
@@ -237,6 +237,7 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             let groups = Groups { axis: *axis, block: *block };
             one(quantize::dequantize(x()?, operands[1], operands[2], groups, *dtype))
         }
+        O::DecodeBlocks { format, dtype } => one(block_format::decode(x()?, *format, *dtype, shape)),
         O::Random { kind, dtype, a, b, seed, .. } => {
             let epoch = if *seed == 0 { context.epoch } else { 0 };
             let stream = Stream { seed: *seed as u64, epoch };

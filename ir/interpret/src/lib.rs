@@ -25,6 +25,7 @@
 
 mod accumulate;
 mod attention;
+mod block_format;
 mod cache;
 mod context;
 mod contract;

@@ -172,7 +172,9 @@ fn work(
         O::TopK { .. } => (estimate.simple(16.0 * input), all),
         O::Resize { .. } | O::GridSample { .. } | O::Rope { .. } => (estimate.simple(8.0 * outputs), all),
         // The scalar functions that they stand for fuse with their neighbours and cost no more.
-        O::Quantize { .. } | O::Dequantize { .. } => (estimate.simple(8.0 * outputs), all),
+        O::Quantize { .. } | O::Dequantize { .. } | O::DecodeBlocks { .. } => {
+            (estimate.simple(8.0 * outputs), all)
+        }
         _ => (estimate.simple(outputs), all),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use egg::{Analysis, DidMerge, EGraph, Id};
 use tcc_ir::data::Data;
 use tcc_ir::infer::infer;
-use tcc_ir::operator::Operator;
+use tcc_ir::operator::{Operator, OperatorKind};
 use tcc_ir::scalar::{Arg, Scalar, ScalarExpr, ScalarOp};
 use tcc_ir::types::{TensorType, Type};
 
@@ -224,8 +224,10 @@ fn facts_of(graph: &Graph, node: &Node) -> Facts {
             result.is_some_and(|bytes| constant_folding::within_bounds(bytes, inputs))
         }
     };
+    // Kernels read block-quantized weights as they are.
+    let stays = matches!(node, Node::Apply(OperatorKind::DecodeBlocks, _));
     facts.constant =
-        small && operands.iter().all(|values| values.constant) && !depends_on_symbols(graph, node);
+        small && !stays && operands.iter().all(|values| values.constant) && !depends_on_symbols(graph, node);
     let eager =
         facts.types.len() == 1 && static_bytes(&facts.types[0]).is_some_and(|bytes| bytes <= EAGER_BYTES);
     if facts.constant && eager {
