@@ -115,7 +115,9 @@ impl Status {
                 Status::Output
             }
             Error::OutOfMemory { .. } | Error::MemoryLimit { .. } | Error::Threads { .. } => Status::Memory,
-            Error::Host { .. } | Error::Dim { .. } | Error::Program { .. } => Status::Run,
+            Error::Host { .. } | Error::Dim { .. } | Error::Program { .. } | Error::Device { .. } => {
+                Status::Run
+            }
         }
     }
 }

@@ -245,6 +245,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A device refused memory or work.
+    #[error("device {device}: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Memory for a buffer cannot be had.
     #[error("cannot allocate {bytes} bytes for {what}; use smaller inputs")]
     OutOfMemory {

@@ -56,6 +56,7 @@
 pub mod bundle;
 pub mod capi;
 pub mod code;
+pub mod device;
 pub mod dim;
 pub mod dtype;
 pub mod error;

@@ -30,7 +30,14 @@ pub struct Scheduled {
 /// Lowering parameters for designs: one lane, and tiles of sums that unrolled loops compute side by side.
 pub fn tuning() -> Tuning {
     // One lane of any type; the caches do not exist, and matrices that fit on the chip are read in any order.
-    Tuning { vector_bits: 8, vector_registers: 16, l1_bytes: 1 << 20, l2_bytes: 1 << 24, dot: false }
+    Tuning {
+        vector_bits: 8,
+        vector_registers: 16,
+        l1_bytes: 1 << 20,
+        l2_bytes: 1 << 24,
+        dot: false,
+        gpu: None,
+    }
 }
 
 /// Pipelines the innermost loops of a kernel, each as often as its dependences and memory ports allow. Loops that are

@@ -10,6 +10,7 @@ mod context;
 mod contract;
 mod convolve;
 mod gather;
+mod gpu;
 mod movement;
 mod normalize;
 mod packing;
@@ -31,6 +32,7 @@ use tcc_ir::types::TensorType;
 use crate::ir::Kernel;
 
 pub use context::{Lowering, Tuning};
+pub use gpu::Gpu;
 pub use packing::{PackedLayout, Packing};
 
 /// What a kernel argument stands for.
@@ -124,7 +126,13 @@ pub fn lower(
             scan::scan(&mut lowering, *kind, *axis, *exclusive, *reverse)?
         }
         Operator::Contract { spec, accumulator, epilogue } => {
-            contract::contract(&mut lowering, spec, *accumulator, epilogue)?
+            let tiled = match &tuning.gpu {
+                Some(gpu) => gpu::contract(&mut lowering, gpu, spec, *accumulator, epilogue)?,
+                None => false,
+            };
+            if !tiled {
+                contract::contract(&mut lowering, spec, *accumulator, epilogue)?;
+            }
         }
         Operator::Convolve { .. } => convolve::convolve(&mut lowering, operator)?,
         Operator::ConvolveTranspose { .. } => convolve::convolve_transpose(&mut lowering, operator)?,

@@ -57,6 +57,17 @@ pub enum Error {
 
 /// Makes a scheduled kernel ready for a backend of the machine: see "What a CPU backend receives" in [`crate::ir`].
 pub fn finalize(kernel: &mut Kernel, machine: &Machine) -> Result<(), Error> {
+    lower_to_core(kernel, machine)?;
+    checked(kernel, verify_final(kernel, machine))
+}
+
+/// As [`finalize`] for a GPU, whose kernels may keep loops over blocks and threads, shared memory and barriers.
+pub fn finalize_gpu(kernel: &mut Kernel, machine: &Machine) -> Result<(), Error> {
+    lower_to_core(kernel, machine)?;
+    checked(kernel, verify(kernel))
+}
+
+fn lower_to_core(kernel: &mut Kernel, machine: &Machine) -> Result<(), Error> {
     checked(kernel, verify(kernel))?;
     simplify(kernel);
     vectorize::vectorize(kernel, machine)?;
@@ -66,7 +77,7 @@ pub fn finalize(kernel: &mut Kernel, machine: &Machine) -> Result<(), Error> {
     unroll::unroll(kernel)?;
     registers::promote(kernel);
     simplify(kernel);
-    checked(kernel, verify_final(kernel, machine))
+    Ok(())
 }
 
 fn checked(kernel: &Kernel, result: Result<(), VerifyError>) -> Result<(), Error> {

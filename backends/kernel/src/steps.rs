@@ -321,7 +321,7 @@ pub fn substitute(stmts: &mut [Stmt], var: Var, value: &Expr) {
 }
 
 /// Predicates loads and stores of arguments whose index depends on `var` with `var < extent`.
-fn predicate_accesses(kernel: &Kernel, stmts: &mut [Stmt], var: Var, extent: &Expr) {
+pub(crate) fn predicate_accesses(kernel: &Kernel, stmts: &mut [Stmt], var: Var, extent: &Expr) {
     let is_argument = |buffer: BufferId| matches!(kernel.buffer_of(buffer).space, Space::Argument(_));
     let rest = extent.clone().minus(Expr::Var(var));
     for stmt in stmts.iter_mut() {

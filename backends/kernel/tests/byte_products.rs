@@ -76,6 +76,7 @@ fn tuning(machine: &Machine) -> Tuning {
         l1_bytes: 32 << 10,
         l2_bytes: 512 << 10,
         dot: machine.dot.unsigned_signed,
+        gpu: None,
     }
 }
 

@@ -4,7 +4,8 @@
 //! pointer where the kernel has scratch memory, then the run-time dimensions. Block indices run over exactly the extent of
 //! the grid loop, so that loop has no bounds guard; a thread loop has one unless its extent is the block's.
 //!
-//! Every variable has a register of its own, every expression new ones; the assembler allocates. Arithmetic on floats carries
+//! Every variable has a register of its own, every expression that is not at hand already a new one; the assembler allocates. A
+//! vector is a register for each lane. Arithmetic on floats carries
 //! its rounding mode, which forbids the assembler to contract it, so results do not depend on the assembler. 8- and 16-bit
 //! integers live in 32-bit registers, always extended as their type says; truth values are predicates.
 
@@ -13,6 +14,8 @@ mod cast;
 mod expression;
 mod memory;
 mod register;
+mod reuse;
+mod vector;
 
 use std::fmt::Write;
 
@@ -24,6 +27,7 @@ use crate::schedule::block_of;
 use crate::target::Target;
 use memory::Place;
 use register::{Class, Registers, Value};
+use reuse::Reuse;
 
 /// Writes a scheduled kernel as a `.entry`, without the header of a module.
 pub fn emit(kernel: &Kernel, target: &Target) -> Result<String, Error> {
@@ -41,6 +45,7 @@ pub fn emit(kernel: &Kernel, target: &Target) -> Result<String, Error> {
         labels: 0,
         pinned: [false; 3],
         depth: 0,
+        reuse: Reuse::default(),
     };
     emitter.prologue()?;
     emitter.block(&kernel.body)?;
@@ -55,8 +60,8 @@ struct Emitter<'k> {
     block: [u64; 3],
     text: String,
     registers: Registers,
-    /// The register of each variable, from its first assignment on.
-    variables: Vec<Option<Value>>,
+    /// The registers of each variable, one a lane, from its first assignment on.
+    variables: Vec<Option<Vec<Value>>>,
     /// Where each buffer starts.
     places: Vec<Place>,
     dims: Vec<Value>,
@@ -65,6 +70,7 @@ struct Emitter<'k> {
     pinned: [bool; 3],
     /// Statements around the present one, but for grid loops.
     depth: usize,
+    reuse: Reuse,
 }
 
 impl Emitter<'_> {
@@ -88,15 +94,18 @@ impl Emitter<'_> {
         self.registers.fresh(class)
     }
 
-    /// The result of an instruction in a new register: `opcode result, operands;`.
+    /// The result of an instruction without effects: `opcode result, operands;`, unless it is at hand.
     fn instruction(&mut self, class: Class, opcode: &str, operands: &[&Value]) -> Value {
-        let result = self.fresh(class);
-        let mut text = format!("{opcode} {result}");
+        let mut key = opcode.to_string();
         for operand in operands {
-            let _ = write!(text, ", {operand}");
+            let _ = write!(key, ", {operand}");
         }
-        text.push(';');
-        self.line(text);
+        if let Some(known) = self.reuse.find(&key) {
+            return known;
+        }
+        let result = self.fresh(class);
+        self.line(format!("{opcode} {result}{};", &key[opcode.len()..]));
+        self.reuse.note(key, operands, &result);
         result
     }
 
@@ -128,7 +137,9 @@ impl Emitter<'_> {
     /// A block inside a loop that is no grid loop, or inside a branch.
     fn inner(&mut self, stmts: &[Stmt]) -> Result<(), Error> {
         self.depth += 1;
+        let mark = self.reuse.enter();
         self.block(stmts)?;
+        self.reuse.leave(mark);
         self.depth -= 1;
         Ok(())
     }
@@ -145,8 +156,9 @@ impl Emitter<'_> {
                 other => self.unsupported(format!("a loop of kind {other:?}")),
             },
             Stmt::Assign { var, value } => {
-                let value = self.value(value)?;
-                self.assign(var.0 as usize, &value)
+                let start = self.text.len();
+                let value = self.lanes(value)?;
+                self.assign(var.0 as usize, &value, start)
             }
             Stmt::Store { buffer, index, value, valid } => self.store(*buffer, index, value, valid.as_ref()),
             Stmt::If { condition, then, otherwise } => {
@@ -169,16 +181,56 @@ impl Emitter<'_> {
         }
     }
 
-    /// `variable = value`. A variable keeps its register, so that the value survives where branches and loops join.
-    fn assign(&mut self, variable: usize, value: &Value) -> Result<(), Error> {
-        let class = self.class(self.kernel.variables[variable].ty)?;
-        let register = match &self.variables[variable] {
-            Some(register) => register.clone(),
-            None => self.fresh(class),
+    /// `variable = value`, by lanes. A variable keeps its registers, so that the value survives where branches and loops
+    /// join. Lines from `start` on, which compute the value, write them at once where no later one of them reads what was
+    /// there before.
+    fn assign(&mut self, variable: usize, values: &[Value], start: usize) -> Result<(), Error> {
+        let ty = self.kernel.variables[variable].ty;
+        let class = self.class(Ty::scalar(ty.dtype))?;
+        let registers = match &self.variables[variable] {
+            Some(registers) => registers.clone(),
+            None => values.iter().map(|_| self.fresh(class)).collect(),
         };
-        self.line(format!("mov.{} {register}, {value};", class.bits_type()));
-        self.variables[variable] = Some(register);
+        let lines = self.text.split_off(start);
+        let (lines, mut left) = retarget(lines, values, &registers);
+        self.text.push_str(&lines);
+        let moved = values.iter().zip(&left).filter(|(_, left)| left.is_none());
+        moved.for_each(|(value, _)| self.reuse.withdraw(value));
+        if values.len() > 1 {
+            // Lanes may change places: none is written before all are read.
+            for value in left.iter_mut().flatten().filter(|value| registers.contains(value)) {
+                let copy = self.fresh(class);
+                self.line(format!("mov.{} {copy}, {value};", class.bits_type()));
+                *value = copy;
+            }
+        }
+        for (register, value) in registers.iter().zip(left) {
+            if let Some(value) = value {
+                self.line(format!("mov.{} {register}, {value};", class.bits_type()));
+            }
+        }
+        registers.iter().for_each(|register| self.reuse.changes(register));
+        self.variables[variable] = Some(registers);
         Ok(())
+    }
+
+    /// What a loop assigns has no known value where it starts.
+    fn forget_assigned(&mut self, stmts: &[Stmt]) {
+        for stmt in stmts {
+            match stmt {
+                Stmt::Assign { var, .. } => {
+                    for register in self.variables[var.0 as usize].clone().iter().flatten() {
+                        self.reuse.changes(register);
+                    }
+                }
+                Stmt::For { body, .. } => self.forget_assigned(body),
+                Stmt::If { then, otherwise, .. } => {
+                    self.forget_assigned(then);
+                    self.forget_assigned(otherwise);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn serial(&mut self, variable: usize, extent: &Expr, body: &[Stmt]) -> Result<(), Error> {
@@ -186,27 +238,40 @@ impl Emitter<'_> {
         let extent = self.value(extent)?;
         let extent = self.instruction(Class::Bits64, "mov.b64", &[&extent]);
         self.variables[variable] = None;
-        self.assign(variable, &Value::integer(0))?;
+        self.assign(variable, &[Value::integer(0)], self.text.len())?;
+        self.forget_assigned(body);
         let (head, end) = (self.fresh_label("loop"), self.fresh_label("endloop"));
         self.label(&head);
-        let counter = self.counter(variable)?;
+        let mark = self.reuse.enter();
+        let counter = self.scalar(variable)?;
         let done = self.instruction(Class::Predicate, "setp.ge.s64", &[&counter, &extent]);
         self.line(format!("@{done} bra {end};"));
         self.inner(body)?;
         self.line(format!("add.s64 {counter}, {counter}, 1;"));
+        self.reuse.changes(&counter);
         self.line(format!("bra {head};"));
         self.label(&end);
+        self.reuse.leave(mark);
         self.variables[variable] = None;
         Ok(())
     }
 
-    fn counter(&self, variable: usize) -> Result<Value, Error> {
+    /// The registers of a variable.
+    fn registers(&self, variable: usize) -> Result<Vec<Value>, Error> {
         match &self.variables[variable] {
-            Some(register) => Ok(register.clone()),
+            Some(registers) => Ok(registers.clone()),
             None => self.unsupported(format!(
                 "'{}', which is read before it is assigned",
                 self.kernel.variables[variable].name
             )),
+        }
+    }
+
+    /// The register of a variable of one lane.
+    fn scalar(&self, variable: usize) -> Result<Value, Error> {
+        match &self.registers(variable)?[..] {
+            [register] => Ok(register.clone()),
+            _ => self.unsupported(format!("'{}' as a scalar", self.kernel.variables[variable].name)),
         }
     }
 
@@ -216,14 +281,14 @@ impl Emitter<'_> {
             _ => return self.unsupported("two loops over one dimension of the grid"),
         }
         let index = self.special("ctaid", axis);
-        self.variables[variable] = Some(index);
+        self.variables[variable] = Some(vec![index]);
         self.block(body)
     }
 
     fn thread(&mut self, variable: usize, axis: u8, extent: &Expr, body: &[Stmt]) -> Result<(), Error> {
         let size = self.block[usize::from(axis)];
         let index = self.special("tid", axis);
-        self.variables[variable] = Some(index.clone());
+        self.variables[variable] = Some(vec![index.clone()]);
         if extent.as_index() == i64::try_from(size).ok() {
             return self.inner(body);
         }
@@ -242,8 +307,7 @@ impl Emitter<'_> {
     /// A block or thread index as `i64`.
     fn special(&mut self, name: &str, axis: u8) -> Value {
         let axis = ["x", "y", "z"][usize::from(axis.min(2))];
-        let narrow = self.fresh(Class::Bits32);
-        self.line(format!("mov.u32 {narrow}, %{name}.{axis};"));
+        let narrow = self.instruction(Class::Bits32, "mov.u32", &[&Value::special(name, axis)]);
         self.instruction(Class::Bits64, "cvt.u64.u32", &[&narrow])
     }
 
@@ -272,6 +336,57 @@ impl Emitter<'_> {
         out.push_str(&self.text);
         out.push_str("}\n");
         out
+    }
+}
+
+/// Lets lines write registers in place of the values that they compute; returns them with the values that are left to move, by
+/// lane: those that they do not compute, or whose register they read later.
+fn retarget(mut lines: String, values: &[Value], registers: &[Value]) -> (String, Vec<Option<Value>>) {
+    let mut left = Vec::new();
+    for (value, register) in values.iter().zip(registers) {
+        let name = value.to_string();
+        let once = value.is_register() && values.iter().filter(|other| *other == value).count() == 1;
+        let defined = if once { token(&lines, &name, 0) } else { None };
+        let late = defined.is_none_or(|at| {
+            let after = lines[at..].find('\n').map_or(lines.len(), |end| at + end);
+            token(&lines, &register.to_string(), after).is_some()
+        });
+        if late {
+            left.push(Some(value.clone()));
+            continue;
+        }
+        left.push(None);
+        let mut from = 0;
+        while let Some(at) = token(&lines, &name, from) {
+            let to = register.to_string();
+            lines.replace_range(at..at + name.len(), &to);
+            from = at + to.len();
+        }
+    }
+    (lines, left)
+}
+
+/// Where a register occurs, from a position on.
+fn token(text: &str, name: &str, from: usize) -> Option<usize> {
+    let mut start = from;
+    while let Some(at) = text[start..].find(name) {
+        let end = start + at + name.len();
+        if !text[end..].starts_with(|next: char| next.is_ascii_alphanumeric()) {
+            return Some(start + at);
+        }
+        start = end;
+    }
+    None
+}
+
+/// A register, or several in braces.
+fn tuple(values: &[Value]) -> String {
+    match values {
+        [value] => value.to_string(),
+        values => {
+            let names: Vec<String> = values.iter().map(Value::to_string).collect();
+            format!("{{{}}}", names.join(", "))
+        }
     }
 }
 

@@ -93,7 +93,62 @@ pub struct LaunchDescription {
     pub parameters: Vec<Parameter>,
 }
 
+/// A launch with its sizes known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResolvedLaunch {
+    /// Blocks along each dimension, at least 1.
+    pub blocks: [u64; 3],
+    /// Threads of a block along each dimension.
+    pub threads: [u64; 3],
+    /// Bytes of scratch memory for all threads.
+    pub scratch_bytes: u64,
+}
+
 impl LaunchDescription {
+    /// The value of a run-time dimension, given those of the kernel in their order.
+    fn dim<'a>(&'a self, dims: &'a [i64]) -> impl Fn(&str) -> Option<i64> + 'a {
+        let names = self.parameters.iter().filter_map(|parameter| match parameter {
+            Parameter::Dim(name) => Some(name),
+            _ => None,
+        });
+        let table: Vec<(&String, i64)> = names.zip(dims.iter().copied()).collect();
+        move |name| table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    /// The sizes for given run-time dimensions. `Ok(None)` where there is nothing to do; an error where a size has no value
+    /// or does not fit its type.
+    pub fn resolve(&self, dims: &[i64]) -> Result<Option<ResolvedLaunch>, Error> {
+        let fail = || Error::Unsupported {
+            kernel: self.kernel.clone(),
+            what: format!("a launch with the dimensions {dims:?}"),
+        };
+        let dim = self.dim(dims);
+        let mut blocks = [0; 3];
+        for (blocks, size) in blocks.iter_mut().zip(&self.grid) {
+            match size.evaluate(&dim).ok_or_else(fail)? {
+                ..=0 => return Ok(None),
+                size => *blocks = size as u64,
+            }
+        }
+        let scratch = self.scratch_bytes_per_thread.evaluate(&dim).ok_or_else(fail)?;
+        let scratch = u64::try_from(scratch).map_err(|_| fail())?;
+        let total =
+            blocks.iter().chain(&self.block).try_fold(scratch, |total, size| total.checked_mul(*size));
+        let scratch_bytes = total.ok_or_else(fail)?;
+        Ok(Some(ResolvedLaunch { blocks, threads: self.block, scratch_bytes }))
+    }
+
+    /// The 64-bit parameters in their order: addresses of buffers and scratch memory, and dimensions.
+    pub fn arguments(&self, buffers: &[u64], scratch: u64, dims: &[i64]) -> Vec<u64> {
+        let (mut buffers, mut dims) = (buffers.iter(), dims.iter());
+        let argument = |parameter: &Parameter| match parameter {
+            Parameter::Buffer { .. } => buffers.next().copied().unwrap_or(0),
+            Parameter::Scratch => scratch,
+            Parameter::Dim(_) => dims.next().map_or(0, |dim| *dim as u64),
+        };
+        self.parameters.iter().map(argument).collect()
+    }
+
     /// The launch of a scheduled kernel.
     pub fn of(kernel: &Kernel) -> Result<LaunchDescription, Error> {
         let fail = |what: String| Error::Unsupported { kernel: kernel.name.clone(), what };

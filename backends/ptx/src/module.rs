@@ -2,13 +2,11 @@
 
 use tcc_ir::dtype::DType;
 use tcc_kernel::ir::Kernel;
-use tcc_kernel::passes;
-use tcc_kernel::verify::verify;
 
 use crate::emit::emit;
 use crate::error::Error;
 use crate::launch::LaunchDescription;
-use crate::schedule::{BLOCK, is_scheduled, schedule};
+use crate::schedule::{BLOCK, is_scheduled, prepare, schedule};
 use crate::target::Target;
 
 /// PTX text and how its kernels are launched.
@@ -37,8 +35,7 @@ pub fn module(kernels: &[Kernel], target: &Target) -> Result<PtxModule, Error> {
         check_name(kernel, &launch)?;
         let mut kernel = kernel.clone();
         if is_scheduled(&kernel) {
-            let fail = |source| passes::Error::Verify { kernel: kernel.name.clone(), source };
-            verify(&kernel).map_err(fail)?;
+            prepare(&mut kernel)?;
         } else {
             schedule(&mut kernel, BLOCK)?;
         }

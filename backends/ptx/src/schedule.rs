@@ -14,28 +14,37 @@
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Function, ScalarOp};
 use tcc_kernel::ir::{Expr, Kernel, LoopKind, Stmt, Var};
-use tcc_kernel::lower::Tuning;
+use tcc_kernel::lower::{Gpu, Tuning};
 use tcc_kernel::machine::{DotForms, Machine};
-use tcc_kernel::passes::finalize;
+use tcc_kernel::passes::finalize_gpu;
 use tcc_kernel::steps::Tail;
 
 use crate::error::Error;
+use crate::target::Target;
 
 /// Threads of a block where nothing says otherwise: four warps.
 pub const BLOCK: u32 = 128;
 
-/// What kernels are made ready for: one lane, fused multiply-add, f16 in memory.
+/// What kernels are made ready for: accesses of 16 bytes, fused multiply-add, f16 in memory.
 pub const MACHINE: Machine = Machine {
-    vector_bits: 64,
+    vector_bits: 128,
     fma: true,
     f16_convert: true,
     masked: false,
     dot: DotForms { unsigned_signed: false, signed_signed: false, unsigned_unsigned: false },
 };
 
-/// The tuning with which operators are lowered for one thread of a GPU: one lane of every type.
+/// The tuning with which operators are lowered for a GPU: products in tiles of a block, everything else with vectors as wide
+/// as an access to memory in each thread.
 pub fn tuning() -> Tuning {
-    Tuning { vector_bits: 8, vector_registers: 32, l1_bytes: 32 << 10, l2_bytes: 512 << 10, dot: false }
+    Tuning {
+        vector_bits: 128,
+        vector_registers: 32,
+        l1_bytes: 32 << 10,
+        l2_bytes: 512 << 10,
+        dot: false,
+        gpu: Some(Gpu { shared_bytes: Target::STATIC_SHARED }),
+    }
 }
 
 /// True where the kernel has loops over blocks or threads.
@@ -51,32 +60,9 @@ pub fn is_scheduled(kernel: &Kernel) -> bool {
     any(&kernel.body)
 }
 
-/// Makes a lowered kernel ready for threads of one lane: vector loops are written out, the core functions remain.
-///
-/// ```text
-/// vector i in 0..2 { y[i] = x[i] }   ->   y[0] = x[0]; y[1] = x[1]
-/// ```
+/// Makes a lowered kernel ready: vectors are at most 16 bytes wide, the core functions remain.
 pub fn prepare(kernel: &mut Kernel) -> Result<(), Error> {
-    unroll_vectors(&mut kernel.body);
-    Ok(finalize(kernel, &MACHINE)?)
-}
-
-fn unroll_vectors(stmts: &mut [Stmt]) {
-    for stmt in stmts {
-        match stmt {
-            Stmt::For { kind, body, .. } => {
-                if *kind == LoopKind::Vector {
-                    *kind = LoopKind::Unroll;
-                }
-                unroll_vectors(body);
-            }
-            Stmt::If { then, otherwise, .. } => {
-                unroll_vectors(then);
-                unroll_vectors(otherwise);
-            }
-            _ => {}
-        }
-    }
+    Ok(finalize_gpu(kernel, &MACHINE)?)
 }
 
 /// Makes a lowered kernel ready and maps it to blocks of `block` threads.

@@ -6,6 +6,7 @@ mod validate;
 mod validate_steps;
 
 use crate::code::CodeImage;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::host::{HostFunction, Registry};
 use crate::manifest::{ALIGNMENT, KernelFn, Manifest, Step};
@@ -89,12 +90,14 @@ impl Program {
 pub struct Executable {
     pub(crate) manifest: Manifest,
     pub(crate) kernels: Vec<KernelFn>,
-    /// Start of each blob; the memory belongs to `_owners`.
+    /// Start of each blob; the memory belongs to `owners`.
     pub(crate) weights: Vec<Address>,
     /// Host function of each step, by number.
     pub(crate) host: Vec<Option<Box<dyn HostFunction>>>,
     pub(crate) analysis: Analysis,
-    _owners: Vec<WeightData>,
+    /// What runs the kernels; without one they are functions of this process.
+    pub(crate) device: Option<Arc<dyn Device>>,
+    owners: Vec<WeightData>,
     _code: Box<dyn Any + Send + Sync>,
 }
 
@@ -126,12 +129,22 @@ impl Executable {
     ///
     /// As there.
     pub unsafe fn from_program_with(program: Program, registry: &Registry) -> Result<Self> {
+        cpu::check(&program.manifest.target)?;
+        Self::assemble(program, None, registry)
+    }
+
+    /// Makes a program ready to run on a device that has its kernels, with the built-in host functions.
+    pub fn on_device(manifest: Manifest, weights: Vec<WeightData>, device: Arc<dyn Device>) -> Result<Self> {
+        let program = Program { manifest, kernels: Vec::new(), weights, code: Box::new(()) };
+        Self::assemble(program, Some(device), &Registry::builtin())
+    }
+
+    fn assemble(program: Program, device: Option<Arc<dyn Device>>, registry: &Registry) -> Result<Self> {
         let Program { manifest, kernels, weights, code } = program;
         manifest.validate()?;
-        cpu::check(&manifest.target)?;
-        if kernels.len() != manifest.kernels.len() {
-            let reason =
-                format!("lists {} kernels, {} functions were given", manifest.kernels.len(), kernels.len());
+        let found = device.as_ref().map_or(kernels.len(), |device| device.kernels());
+        if found != manifest.kernels.len() {
+            let reason = format!("lists {} kernels, {found} functions were given", manifest.kernels.len());
             return Err(Error::manifest("kernels", reason));
         }
         if weights.len() != manifest.weights.len() {
@@ -151,7 +164,12 @@ impl Executable {
         let mut host = Vec::with_capacity(manifest.step_count() as usize);
         build_host_functions(&manifest, "steps", &manifest.steps, registry, &mut host)?;
         let weights = owners.iter().map(|data| Address(data.bytes().as_ptr())).collect();
-        Ok(Executable { manifest, kernels, weights, host, analysis, _owners: owners, _code: code })
+        Ok(Executable { manifest, kernels, weights, host, analysis, device, owners, _code: code })
+    }
+
+    /// The contents of a blob.
+    pub(crate) fn weight(&self, blob: usize) -> &[u8] {
+        self.owners[blob].bytes()
     }
 
     /// What the program is.

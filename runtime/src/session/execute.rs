@@ -53,7 +53,9 @@ impl Session {
         self.prepared.patch(&self.memory);
         self.pending.clear();
         let executable = Arc::clone(&self.executable);
-        self.steps(&executable, &executable.manifest.steps, 0)
+        self.start_device()?;
+        self.steps(&executable, &executable.manifest.steps, 0)?;
+        self.finish_device()
     }
 
     fn steps(&mut self, executable: &Executable, steps: &[Step], first: u32) -> Result<()> {
@@ -62,11 +64,12 @@ impl Session {
             let start = (!self.profile.is_empty()).then(Instant::now);
             match step {
                 Step::Kernel(step) => self.kernel(executable, step, number)?,
-                Step::Copy { from, to } => self.memory.copy(*from, *to)?,
+                Step::Copy { from, to } => self.copy(*from, *to)?,
                 Step::Host(step) => self.host(executable, step, number)?,
                 Step::Bind { symbol, tensor, element } => {
                     let element = self.memory.dim(element, || format!("element in step number {number}"))?;
                     let element = usize::try_from(element).unwrap_or(usize::MAX);
+                    self.fetch(*tensor)?;
                     let value = self.memory.integer(*tensor, element)?;
                     self.memory.bind(*symbol, value)?;
                 }
@@ -106,6 +109,13 @@ impl Session {
             }
         }
         let domain = self.prepared.domains[slots.order];
+        if self.mirror.is_some() {
+            let dims = self.prepared.dims[slots.dims..][..step.dims.len()].to_vec();
+            if domain.tasks > 0 {
+                self.launch(executable, step, &dims)?;
+            }
+            return Ok(());
+        }
         let call = Call {
             function: executable.kernels[step.kernel as usize],
             buffers: self.prepared.buffers[slots.buffers..].as_ptr(),
@@ -123,6 +133,9 @@ impl Session {
         let Some(function) = executable.host[number as usize].as_deref() else {
             return Err(Error::program(format!("step number {number}"), "has no host function"));
         };
+        for id in step.inputs.iter().flatten() {
+            self.fetch(*id)?;
+        }
         self.memory.unbind(&step.binds);
         let mut call = HostCall {
             memory: &mut self.memory,
@@ -138,11 +151,12 @@ impl Session {
         if call.taken != all {
             return Err(call.fail("did not write all its outputs"));
         }
-        Ok(())
+        step.outputs.iter().try_for_each(|id| self.store(*id))
     }
 
     /// The value of a `bool` tensor of one element.
-    fn truth(&self, id: TensorId) -> Result<bool> {
+    fn truth(&mut self, id: TensorId) -> Result<bool> {
+        self.fetch(id)?;
         Ok(self.memory.integer(id, 0)? != 0)
     }
 
@@ -155,6 +169,7 @@ impl Session {
     ) -> Result<()> {
         let base = self.pending.len();
         for (from, _) in pairs.clone() {
+            self.fetch(from)?;
             let shape = self.memory.shape(from)?;
             let mut pending = Pending { shape, pointer: std::ptr::null(), bytes: 0, strings: &[] };
             match self.executable.manifest.tensors[from as usize].dtype {
@@ -186,6 +201,7 @@ impl Session {
                 // not move the source, which has other memory.
                 unsafe { std::ptr::copy(pointer, target, bytes) };
             }
+            self.store(to)?;
         }
         self.pending.truncate(base);
         Ok(())
@@ -197,7 +213,10 @@ impl Session {
 
     fn repeat(&mut self, executable: &Executable, step: &LoopStep, number: u32) -> Result<()> {
         let limit = match step.trip_count {
-            Some(id) => self.memory.integer(id, 0)?,
+            Some(id) => {
+                self.fetch(id)?;
+                self.memory.integer(id, 0)?
+            }
             None => -1,
         };
         let limit = if limit < 0 { i64::MAX } else { limit };
@@ -215,12 +234,14 @@ impl Session {
             if let Some(id) = step.iteration {
                 // SAFETY: nothing else uses the tensor while the number is written.
                 unsafe { self.memory.write(id)? }.copy_from_slice(&count.to_le_bytes());
+                self.store(id)?;
             }
             self.steps(executable, &step.body, number + 1)?;
             if let Some(id) = step.condition_next {
                 proceed = self.truth(id)?;
             }
             for scan in &step.scans {
+                self.fetch(scan.element)?;
                 self.append(executable, scan, count)?;
             }
             self.transfer(carried.clone().map(|carried| (carried.next, carried.state)), &step.binds)?;
@@ -229,7 +250,12 @@ impl Session {
         if let Some(symbol) = step.iterations {
             self.memory.bind(symbol, count)?;
         }
-        step.scans.iter().try_for_each(|scan| self.check_scan(executable, scan, count))
+        for scan in &step.scans {
+            self.check_scan(executable, scan, count)?;
+            // While the loop runs, what it has collected is on the host.
+            self.store(scan.result)?;
+        }
+        Ok(())
     }
 
     /// Puts the element of an iteration behind those of the iterations before.

@@ -7,6 +7,7 @@
 mod bind;
 mod execute;
 mod memory;
+mod mirror;
 mod prepare;
 
 use crate::dtype::DType;
@@ -21,6 +22,7 @@ use crate::tensor::{DataMut, DataRef, Tensor, TensorMut, TensorRef};
 use execute::Pending;
 pub(crate) use memory::SessionMemory;
 use memory::{Lent, copy_strings};
+use mirror::Mirror;
 use prepare::Prepared;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +78,8 @@ pub struct Session {
     random_epoch: u32,
     /// By step number; empty while nothing is measured.
     profile: Vec<StepTime>,
+    /// The device side, where the program runs on a device.
+    mirror: Option<Mirror>,
 }
 
 // SAFETY: the raw pointers inside lead to memory that the session owns, to weights that nobody writes, and, during a
@@ -96,6 +100,10 @@ impl Session {
         };
         let memory = SessionMemory::new(Arc::clone(executable))?;
         let prepared = Prepared::new(executable, &memory);
+        let mirror = match &executable.device {
+            Some(device) => Some(Mirror::new(device.open()?)),
+            None => None,
+        };
         let session = Session {
             executable: Arc::clone(executable),
             pool,
@@ -107,6 +115,7 @@ impl Session {
             memory_limit: options.memory_limit,
             random_epoch: 0,
             profile: Vec::new(),
+            mirror,
         };
         session.check_limit(session.prepared.memory_use)?;
         Ok(session)
@@ -151,6 +160,9 @@ impl Session {
             if tensor.storage == Storage::State {
                 owned.bytes.fill(0);
             }
+        }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.state_on_host = true;
         }
     }
 

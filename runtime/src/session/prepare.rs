@@ -301,6 +301,10 @@ impl Session {
 
     /// Makes sure that every thread has this much scratch memory.
     pub(super) fn grow_scratch(&mut self, bytes: i64) -> Result<()> {
+        if self.mirror.is_some() {
+            // A device has its own.
+            return Ok(());
+        }
         let threads = self.pool.threads() as u64;
         // One line more than needed keeps the threads off each other's cache lines.
         let stride = u64::try_from(bytes).unwrap_or(0).checked_next_multiple_of(ALIGNMENT);

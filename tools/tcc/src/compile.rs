@@ -10,11 +10,13 @@ use tcc_kernel::Kernel;
 use tcc_kernel::passes::finalize;
 use tcc_passes::Context;
 use tcc_passes::program::{Program, ProgramOptions, build};
+use tcc_ptx::PtxModule;
 use tcc_runtime::code::CodeImage;
 use tcc_runtime::manifest::{KernelFn, Manifest};
 use tcc_runtime::program::{Executable, WeightData};
 use tcc_runtime::{BundleWriter, program};
 
+use crate::device::{self, Device};
 use crate::error::Error;
 use crate::model::{Dims, Model};
 use crate::target::{Backend, Target};
@@ -30,13 +32,16 @@ pub struct CompileOptions {
     pub threads: usize,
     /// 0: no rewrites; 1 to 3: all rewrites, and how hard LLVM tries.
     pub level: u8,
+    /// Where the program runs.
+    pub device: Device,
 }
 
 impl CompileOptions {
     /// Defaults for a target: all cores, level 2.
     pub fn new(target: Target) -> CompileOptions {
         let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-        CompileOptions { target, dims: Dims::new(), threads, level: 2 }
+        let device = Device::of(&target);
+        CompileOptions { target, dims: Dims::new(), threads, level: 2, device }
     }
 }
 
@@ -45,8 +50,12 @@ impl CompileOptions {
 pub struct Compiled {
     /// Everything but code and weights.
     pub manifest: Manifest,
-    /// Relocatable objects that hold the kernels.
+    /// Relocatable objects that hold the kernels; none of a PTX target.
     pub objects: Vec<Vec<u8>>,
+    /// The kernels of a PTX target.
+    pub ptx: Option<Arc<PtxModule>>,
+    /// Where the program runs.
+    pub device: Device,
     /// Contents of the manifest's weight table.
     pub weights: Vec<Bytes>,
     /// The optimized module.
@@ -85,12 +94,23 @@ pub fn compile_module(mut module: Module, name: &str, options: &CompileOptions) 
     let Program { manifest, mut kernels, weights } = build(&module, &program_options)?;
     log::info!("program: {} kernels, {:.1} ms", kernels.len(), start.elapsed().as_secs_f64() * 1e3);
     let start = Instant::now();
+    let device = options.device;
+    if let Backend::Ptx(target) = &options.target.backend {
+        let failed = |error: tcc_ptx::Error| Error::Target {
+            name: options.target.name.clone(),
+            reason: error.to_string(),
+        };
+        let ptx = tcc_ptx::module(&kernels, target).map_err(failed)?;
+        log::info!("code: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+        let (objects, ptx) = (Vec::new(), Some(Arc::new(ptx)));
+        return Ok(Compiled { manifest, objects, ptx, device, weights, module, kernels });
+    }
     finalize_all(&mut kernels, options)?;
     log::info!("kernel passes: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
     let start = Instant::now();
     let objects = generate(&kernels, options)?;
     log::info!("code: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
-    Ok(Compiled { manifest, objects, weights, module, kernels })
+    Ok(Compiled { manifest, objects, ptx: None, device, weights, module, kernels })
 }
 
 /// Makes all kernels ready for the backend, on several threads.
@@ -131,6 +151,7 @@ fn generate(kernels: &[Kernel], options: &CompileOptions) -> Result<Vec<Vec<u8>>
                 tcc_cranelift::compile(kernels, target).map_err(|error| Error::Codegen(error.to_string()))?;
             Ok(vec![object.bytes().to_vec()])
         }
+        Backend::Ptx(_) => Ok(Vec::new()),
     }
 }
 
@@ -141,8 +162,13 @@ fn weight_data(bytes: &Bytes) -> Result<WeightData, Error> {
 }
 
 impl Compiled {
-    /// The program, loaded into this process.
+    /// The program on its device: loaded into this process, or handed to a GPU or its simulator.
     pub fn executable(&self) -> Result<Arc<Executable>, Error> {
+        if let Some(ptx) = &self.ptx {
+            let device = device::open(self.device, ptx, &self.manifest)?;
+            let weights = self.weights.iter().map(weight_data).collect::<Result<Vec<_>, _>>()?;
+            return Ok(Arc::new(Executable::on_device(self.manifest.clone(), weights, device)?));
+        }
         let images =
             self.objects.iter().map(|object| CodeImage::load(object)).collect::<Result<Vec<_>, _>>()?;
         let mut kernels: Vec<KernelFn> = Vec::with_capacity(self.manifest.kernels.len());
@@ -162,6 +188,16 @@ impl Compiled {
         // lists, within the shapes that it lists, and do not unwind.
         let executable = unsafe { Executable::from_program(program) }?;
         Ok(Arc::new(executable))
+    }
+
+    /// The launch plan of a PTX target as JSON: `target`, `launches`, one for each kernel, and `manifest`, the steps with
+    /// their arguments and arena offsets.
+    pub fn launch_plan(&self) -> Result<String, Error> {
+        let launches = self.ptx.as_ref().map(|ptx| &ptx.launch);
+        let plan = serde_json::json!({
+            "target": self.manifest.target.arch, "launches": launches, "manifest": self.manifest,
+        });
+        serde_json::to_string_pretty(&plan).map_err(|error| Error::Codegen(error.to_string()))
     }
 
     /// Writes a bundle, all at once or not at all.
@@ -195,9 +231,9 @@ impl Compiled {
                 tcc_llvm::emit_text(&self.kernels, kind, target, level)
                     .map_err(|error| Error::Codegen(error.to_string()))
             }
-            Backend::Cranelift(_) => Err(Error::Target {
+            Backend::Cranelift(_) | Backend::Ptx(_) => Err(Error::Target {
                 name: options.target.name.clone(),
-                reason: "Cranelift has no text form; use --target cpu".into(),
+                reason: "it has no such text form; use --target cpu".into(),
             }),
         }
     }

@@ -1,8 +1,7 @@
-//! Targets whose code does not run in this process: PTX modules and HLS projects.
+//! Targets whose code does not run in this process: HLS projects.
 
 use std::path::Path;
 
-use serde_json::json;
 use tcc_ir::module::Module;
 use tcc_kernel::lower::Tuning;
 use tcc_passes::program::{Program, ProgramOptions, build};
@@ -11,32 +10,12 @@ use tcc_runtime::manifest;
 use crate::error::Error;
 use crate::model::{Dims, Model};
 
-/// A PTX module and how to launch it.
-#[derive(Clone, Debug)]
-pub struct Ptx {
-    /// The module: every kernel of the model.
-    pub text: String,
-    /// JSON: `launches`, one for each kernel, and `manifest`, the steps with their arguments and arena offsets.
-    pub launch: String,
-}
-
 /// The program of a model, optimized by the default pipeline, with kernels scheduled by `tuning`.
 fn program(model: &Model, dims: &Dims, tuning: Tuning) -> Result<Program, Error> {
     let mut module: Module = model.import(dims)?;
     tcc_passes::optimize(&mut module, &tcc_passes::Context::default())?;
     let target = manifest::Target::host_baseline();
     Ok(build(&module, &ProgramOptions { tuning, name: model.name(), target })?)
-}
-
-/// Compiles a model for a GPU architecture such as `sm_80`.
-pub fn ptx(model: &Model, architecture: &str, dims: &Dims) -> Result<Ptx, Error> {
-    let fail = |reason: String| Error::Target { name: format!("ptx:{architecture}"), reason };
-    let target = tcc_ptx::Target::named(architecture).map_err(|error| fail(error.to_string()))?;
-    let program = program(model, dims, tcc_ptx::schedule::tuning())?;
-    let module = tcc_ptx::module(&program.kernels, &target).map_err(|error| fail(error.to_string()))?;
-    let launch = json!({ "target": architecture, "launches": module.launch, "manifest": program.manifest });
-    let launch = serde_json::to_string_pretty(&launch).map_err(|error| fail(error.to_string()))?;
-    Ok(Ptx { text: module.text, launch })
 }
 
 /// Writes the HLS C++ project of a model for an FPGA part such as `zcu104`; `numbers` is `float` or `fixed<W,I>`.

@@ -15,13 +15,15 @@
 //! | [`model`] | model files and their import |
 //! | [`target`] | target names and what they stand for |
 //! | [`compile`](mod@compile) | the way from a module to code |
-//! | [`hardware`] | PTX modules and HLS projects |
+//! | [`device`] | where programs run: this process, a GPU, its simulator |
+//! | [`hardware`] | HLS projects |
 //! | [`inputs`] | input values from files and at random |
 //! | [`verify`] | compiled results against the reference interpreter |
 //! | [`npz`] | NumPy files |
 //! | [`staticlib`] | static libraries for C programs |
 
 pub mod compile;
+pub mod device;
 pub mod error;
 pub mod hardware;
 pub mod inputs;
@@ -32,6 +34,7 @@ pub mod target;
 pub mod verify;
 
 pub use compile::{CompileOptions, Compiled, compile};
+pub use device::Device;
 pub use error::Error;
 pub use model::Model;
 pub use target::Target;

@@ -27,6 +27,8 @@ pub enum Backend {
     Llvm(tcc_llvm::Target),
     /// Cranelift.
     Cranelift(tcc_cranelift::Target),
+    /// PTX text for a GPU.
+    Ptx(tcc_ptx::Target),
 }
 
 /// Names that [`Target::named`] takes, with a line about each.
@@ -38,13 +40,12 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("cpu:riscv64", "64-bit RISC-V with vectors"),
     ("cpu:wasm32", "WebAssembly with 128-bit SIMD"),
     ("cranelift", "this machine, through Cranelift: compiles in milliseconds and needs no LLVM"),
+    ("ptx:sm_80", "NVIDIA GPUs, sm_75 to sm_120a; runs on the devices cuda and sim"),
 ];
 
 /// Targets that `tcc compile` writes files for and nothing here runs.
-pub const WRITTEN: &[(&str, &str)] = &[
-    ("ptx:sm_80", "NVIDIA GPUs, sm_75 to sm_120a: one PTX module and its launch plan"),
-    ("hls:zcu104", "FPGA parts pynq-z2, zcu104, kv260, u50, u280, vcu118: an HLS C++ project"),
-];
+pub const WRITTEN: &[(&str, &str)] =
+    &[("hls:zcu104", "FPGA parts pynq-z2, zcu104, kv260, u50, u280, vcu118: an HLS C++ project")];
 
 impl Target {
     /// The target of this name.
@@ -60,12 +61,20 @@ impl Target {
                 cost: tcc_passes::cost::Machine::host(),
             });
         }
-        if let Some(kind) =
-            name.strip_prefix("ptx:").map(|_| "PTX").or(name.strip_prefix("hls:").map(|_| "HLS"))
-        {
-            return Err(failed(format!(
-                "`tcc compile` writes {kind} for it, but this version has no device to run it on; run on cpu or cranelift"
-            )));
+        if let Some(architecture) = name.strip_prefix("ptx:") {
+            let target = tcc_ptx::Target::named(architecture).map_err(|error| failed(error.to_string()))?;
+            return Ok(Target {
+                name: name.to_string(),
+                backend: Backend::Ptx(target),
+                machine: tcc_ptx::schedule::MACHINE,
+                cost: tcc_passes::cost::Machine::host(),
+            });
+        }
+        if name.starts_with("hls:") {
+            return Err(failed(
+                "`tcc compile` writes HLS for it, but this version has no device to run it on; run on cpu or cranelift"
+                    .into(),
+            ));
         }
         if name != "cpu" && !name.starts_with("cpu:") {
             let known: Vec<&str> = KNOWN.iter().map(|(name, _)| *name).collect();
@@ -80,11 +89,15 @@ impl Target {
             #[cfg(feature = "llvm")]
             Backend::Llvm(target) => target.is_native(),
             Backend::Cranelift(_) => true,
+            Backend::Ptx(_) => false,
         }
     }
 
     /// Schedule parameters.
     pub fn tuning(&self) -> Tuning {
+        if let Backend::Ptx(_) = &self.backend {
+            return tcc_ptx::schedule::tuning();
+        }
         let cache =
             |level: usize, default: u64| self.cost.caches.get(level).map_or(default, |cache| cache.bytes);
         Tuning {
@@ -97,6 +110,7 @@ impl Target {
             l1_bytes: cache(0, 32 << 10),
             l2_bytes: cache(1, 1 << 20),
             dot: self.machine.dot.unsigned_signed,
+            gpu: None,
         }
     }
 
@@ -105,6 +119,7 @@ impl Target {
             #[cfg(feature = "llvm")]
             Backend::Llvm(target) => target.architecture(),
             Backend::Cranelift(target) => target.triple.split('-').next().unwrap_or_default(),
+            Backend::Ptx(target) => target.name,
         }
     }
 
@@ -114,6 +129,7 @@ impl Target {
             #[cfg(feature = "llvm")]
             Backend::Llvm(target) => target.features().map(str::to_string).collect(),
             Backend::Cranelift(target) => target.features.clone(),
+            Backend::Ptx(_) => Vec::new(),
         };
         // Only features that vector code can use; the runtime refuses names it does not know.
         let known = |feature: &String| {

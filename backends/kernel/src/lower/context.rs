@@ -22,6 +22,8 @@ pub struct Tuning {
     pub l2_bytes: u64,
     /// True where 4-way 8-bit dot products are machine instructions.
     pub dot: bool,
+    /// A GPU; none for processors that run a kernel's tasks one a core.
+    pub gpu: Option<super::gpu::Gpu>,
 }
 
 impl Tuning {

@@ -10,6 +10,7 @@ use tcc_ir::types::TensorType;
 use tcc_ir::words::{Layout, PadKind};
 
 use super::contract::{LanesAt, Nest, Tile, multiplies_bytes, multiply_add, schedule};
+use super::gpu;
 use super::{Argument, LowerError, Lowering, PackedLayout, Packing};
 use crate::ir::{Access, Expr, LoopKind, Space, Stmt, Var};
 use crate::steps::DOT_GROUP;
@@ -113,6 +114,20 @@ pub fn convolve(lowering: &mut Lowering, operator: &Operator) -> Result<(), Lowe
             epilogue: geometry.epilogue.clone(),
         };
         return lowering.delegate(&contraction, &operands, &[result]);
+    }
+    if let Some(device) = &lowering.tuning.gpu
+        && geometry.layout == Layout::ChannelsLast
+        && geometry.groups == 1
+    {
+        let convolution = gpu::Convolution {
+            strides: &geometry.strides,
+            dilations: &geometry.dilations,
+            low: &geometry.low,
+            epilogue: &geometry.epilogue,
+        };
+        if gpu::convolve(lowering, device, geometry.accumulator, &convolution)? {
+            return Ok(());
+        }
     }
     match geometry.layout {
         Layout::ChannelsLast if geometry.is_depthwise(lowering) => depthwise(lowering, &geometry),

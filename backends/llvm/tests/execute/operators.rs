@@ -129,6 +129,7 @@ fn kernels(case: &Case, target: &Target) -> Vec<Kernel> {
         l1_bytes: 32 << 10,
         l2_bytes: 512 << 10,
         dot: machine.dot.unsigned_signed,
+        gpu: None,
     };
     let constant = vec![false; case.operands.len()];
     let results = std::slice::from_ref(&case.result);

@@ -11,45 +11,58 @@ use super::register::{Class, Value};
 use crate::error::Error;
 
 impl Emitter<'_> {
-    /// Code that computes an expression; the result is a register or a constant.
+    /// Code that computes an expression of one lane; the result is a register or a constant.
     pub(super) fn value(&mut self, expr: &Expr) -> Result<Value, Error> {
         let ty = self.kernel.type_of(expr);
         self.class(ty)?;
         match expr {
             Expr::Const(scalar) => self.constant(*scalar),
-            Expr::Var(var) => self.counter(var.0 as usize),
+            Expr::Var(var) => self.scalar(var.0 as usize),
             Expr::Dim(number) => match self.dims.get(*number as usize) {
                 Some(dim) => Ok(dim.clone()),
                 None => self.unsupported(format!("dimension {number}, which is not declared")),
             },
             Expr::Load { buffer, index, lanes: 1, valid } => self.load(*buffer, index, valid.as_deref()),
-            Expr::Call(ScalarOp::Call(function), args) => {
-                let dtype = args.last().map_or(DType::I64, |arg| self.kernel.type_of(arg).dtype);
+            Expr::Call(op, args) => {
+                let dtypes: Vec<DType> = args.iter().map(|arg| self.kernel.type_of(arg).dtype).collect();
                 let args = args.iter().map(|arg| self.value(arg)).collect::<Result<Vec<_>, Error>>()?;
-                self.call(*function, dtype, &args)
-            }
-            Expr::Call(ScalarOp::Cast(to), args) if args.len() == 1 => {
-                let from = self.kernel.type_of(&args[0]).dtype;
-                let value = self.value(&args[0])?;
-                self.cast(value, from, *to)
-            }
-            Expr::Call(ScalarOp::Bitcast(to), args) if args.len() == 1 => {
-                let from = self.kernel.type_of(&args[0]).dtype;
-                let value = self.value(&args[0])?;
-                self.bitcast(value, from, *to)
+                self.operate(*op, &dtypes, &args)
             }
             Expr::Fma(a, b, c) => {
                 let (a, b, c) = (self.value(a)?, self.value(b)?, self.value(c)?);
-                let opcode = match ty.dtype {
-                    DType::F32 => "fma.rn.f32",
-                    DType::F64 => "fma.rn.f64",
-                    other => return Err(self.type_error(format!("fused multiply-add of {other}"))),
-                };
-                let class = self.class(ty)?;
-                Ok(self.instruction(class, opcode, &[&a, &b, &c]))
+                self.fused(ty.dtype, &a, &b, &c)
+            }
+            Expr::Splat(..) | Expr::Ramp { .. } | Expr::ReduceLanes(..) | Expr::Shuffle(..) => {
+                match &self.lanes(expr)?[..] {
+                    [value] => Ok(value.clone()),
+                    _ => self.unsupported(format!("the vector expression {expr:?}")),
+                }
             }
             other => self.unsupported(format!("the vector expression {other:?}")),
         }
+    }
+
+    /// A scalar function of values of these types.
+    pub(super) fn operate(&mut self, op: ScalarOp, dtypes: &[DType], args: &[Value]) -> Result<Value, Error> {
+        match (op, dtypes, args) {
+            (ScalarOp::Call(function), _, _) => {
+                self.call(function, dtypes.last().copied().unwrap_or(DType::I64), args)
+            }
+            (ScalarOp::Cast(to), [from], [value]) => self.cast(value.clone(), *from, to),
+            (ScalarOp::Bitcast(to), [from], [value]) => self.bitcast(value.clone(), *from, to),
+            _ => self.unsupported(format!("the function {op:?}")),
+        }
+    }
+
+    /// `a * b + c` with one rounding.
+    pub(super) fn fused(&mut self, dtype: DType, a: &Value, b: &Value, c: &Value) -> Result<Value, Error> {
+        let opcode = match dtype {
+            DType::F32 => "fma.rn.f32",
+            DType::F64 => "fma.rn.f64",
+            other => return Err(self.type_error(format!("fused multiply-add of {other}"))),
+        };
+        let class = self.class(Ty::scalar(dtype))?;
+        Ok(self.instruction(class, opcode, &[a, b, c]))
     }
 
     fn constant(&mut self, scalar: Scalar) -> Result<Value, Error> {

@@ -11,6 +11,7 @@ use tcc_kernel::scratch::ScratchLayout;
 
 use super::Emitter;
 use super::register::{Class, Value};
+use super::vector::divisor;
 use crate::error::Error;
 
 /// Alignment of shared and local buffers in bytes.
@@ -102,8 +103,8 @@ impl Emitter<'_> {
         out
     }
 
-    /// `[base + index * size]` as space, memory type and address.
-    fn access(&mut self, buffer: BufferId, index: &Expr) -> Result<(String, Value), Error> {
+    /// Space and type suffix of an access.
+    fn suffix(&self, buffer: BufferId) -> Result<(&'static str, &'static str), Error> {
         let dtype = self.kernel.buffer_of(buffer).dtype;
         let kind = match dtype {
             DType::Bool | DType::U8 => "u8",
@@ -118,20 +119,37 @@ impl Emitter<'_> {
             DType::F64 => "f64",
             other => return Err(self.type_error(format!("{other} in memory"))),
         };
-        let index = self.value(index)?;
-        let size = Value::integer(dtype.size() as i64);
-        let place = &self.places[buffer.0 as usize];
-        let (space, base) = (place.space, place.base.clone());
-        let address = self.instruction(Class::Bits64, "mad.lo.s64", &[&index, &size, &base]);
-        Ok((format!("{space}.{kind}"), address))
+        Ok((self.places[buffer.0 as usize].space, kind))
     }
 
-    /// The guard of an access with one lane that may be off.
-    fn guard(&mut self, valid: Option<&Expr>) -> Result<String, Error> {
-        let Some(valid) = valid else { return Ok(String::new()) };
-        let valid = self.value(valid)?;
-        let on = self.instruction(Class::Predicate, "setp.gt.s64", &[&valid, &Value::integer(0)]);
-        Ok(format!("@{on} "))
+    /// `base + index * size`.
+    fn address(&mut self, buffer: BufferId, index: &Value) -> Value {
+        let size = self.kernel.buffer_of(buffer).dtype.size() as i64;
+        let base = self.places[buffer.0 as usize].base.clone();
+        match index.as_integer() {
+            Some(0) => base,
+            Some(index) => {
+                let offset = Value::integer(index.wrapping_mul(size));
+                self.instruction(Class::Bits64, "add.s64", &[&base, &offset])
+            }
+            None => self.instruction(Class::Bits64, "mad.lo.s64", &[index, &Value::integer(size), &base]),
+        }
+    }
+
+    /// True where `count` lanes from an index are one aligned access of at most 16 bytes.
+    fn is_wide(&self, buffer: BufferId, index: &Expr, count: usize) -> bool {
+        let declaration = self.kernel.buffer_of(buffer);
+        let size = declaration.dtype.size();
+        // An argument may start anywhere a tensor does: session memory is aligned for vectors.
+        matches!(count, 2 | 4) && size * count <= ALIGNMENT as usize && divisor(index) as usize % count == 0
+    }
+
+    /// The condition of a lane that may be off.
+    fn guard(&mut self, valid: Option<&Value>, lane: usize) -> String {
+        let Some(valid) = valid else { return String::new() };
+        let lane = Value::integer(lane as i64);
+        let on = self.instruction(Class::Predicate, "setp.gt.s64", &[valid, &lane]);
+        format!("@{on} ")
     }
 
     pub(super) fn load(
@@ -140,28 +158,94 @@ impl Emitter<'_> {
         index: &Expr,
         valid: Option<&Expr>,
     ) -> Result<Value, Error> {
+        let valid = valid.map(|valid| self.value(valid)).transpose()?;
+        let index = self.value(index)?;
+        self.load_lane(buffer, &index, valid.as_ref(), 0)
+    }
+
+    fn load_lane(
+        &mut self,
+        buffer: BufferId,
+        index: &Value,
+        valid: Option<&Value>,
+        lane: usize,
+    ) -> Result<Value, Error> {
         let dtype = self.kernel.buffer_of(buffer).dtype;
-        let guard = self.guard(valid)?;
-        let (access, address) = self.access(buffer, index)?;
-        let class = match Class::of(dtype) {
-            Some(Class::Predicate) => Class::Bits32,
-            Some(class) => class,
-            None => return Err(self.type_error(dtype.to_string())),
-        };
-        let register = self.fresh(class);
+        let (space, kind) = self.suffix(buffer)?;
+        let guard = self.guard(valid, lane);
+        let address = self.address(buffer, index);
+        let register = self.loaded(dtype)?;
         if !guard.is_empty() {
-            let zero = match class {
-                Class::Single => Value::single(0.0),
-                Class::Double => Value::double(0.0),
-                _ => Value::integer(0),
-            };
-            self.line(format!("mov.{} {register}, {zero};", class.bits_type()));
+            self.zero(&register, dtype)?;
         }
-        self.line(format!("{guard}ld.{access} {register}, [{address}];"));
+        self.line(format!("{guard}ld.{space}.{kind} {register}, [{address}];"));
         if dtype == DType::Bool {
             return Ok(self.instruction(Class::Predicate, "setp.ne.u32", &[&register, &Value::integer(0)]));
         }
         Ok(register)
+    }
+
+    /// A register for a loaded element; truth values are bytes.
+    fn loaded(&mut self, dtype: DType) -> Result<Value, Error> {
+        match Class::of(dtype) {
+            Some(Class::Predicate) => Ok(self.fresh(Class::Bits32)),
+            Some(class) => Ok(self.fresh(class)),
+            None => Err(self.type_error(dtype.to_string())),
+        }
+    }
+
+    fn zero(&mut self, register: &Value, dtype: DType) -> Result<(), Error> {
+        let (kind, zero) = match Class::of(dtype) {
+            Some(Class::Single) => ("f32", Value::single(0.0)),
+            Some(Class::Double) => ("f64", Value::double(0.0)),
+            Some(Class::Predicate) => ("b32", Value::integer(0)),
+            Some(class) => (class.bits_type(), Value::integer(0)),
+            None => return Err(self.type_error(dtype.to_string())),
+        };
+        self.line(format!("mov.{kind} {register}, {zero};"));
+        Ok(())
+    }
+
+    /// Consecutive elements, or one from each of as many indices.
+    pub(super) fn load_lanes(
+        &mut self,
+        buffer: BufferId,
+        index: &Expr,
+        count: usize,
+        valid: Option<&Expr>,
+    ) -> Result<Vec<Value>, Error> {
+        let dtype = self.kernel.buffer_of(buffer).dtype;
+        if valid.is_none() && dtype != DType::Bool && self.is_wide(buffer, index, count) {
+            let (space, kind) = self.suffix(buffer)?;
+            let index = self.value(index)?;
+            let address = self.address(buffer, &index);
+            let registers = (0..count).map(|_| self.loaded(dtype)).collect::<Result<Vec<_>, _>>()?;
+            let result = super::tuple(&registers);
+            self.line(format!("ld.{space}.v{count}.{kind} {result}, [{address}];"));
+            return Ok(registers);
+        }
+        let valid = valid.map(|valid| self.value(valid)).transpose()?;
+        let indices = self.indices(index, count)?;
+        let mut values = Vec::with_capacity(count);
+        for (lane, index) in indices.iter().enumerate() {
+            values.push(self.load_lane(buffer, index, valid.as_ref(), lane)?);
+        }
+        Ok(values)
+    }
+
+    /// The index of each lane of an access.
+    fn indices(&mut self, index: &Expr, count: usize) -> Result<Vec<Value>, Error> {
+        let indices = self.lanes(index)?;
+        if indices.len() == count {
+            return Ok(indices);
+        }
+        let first = indices[0].clone();
+        let offset = |emitter: &mut Self, lane: i64| match first.as_integer() {
+            Some(index) => Value::integer(index + lane),
+            None if lane == 0 => first.clone(),
+            None => emitter.instruction(Class::Bits64, "add.s64", &[&first, &Value::integer(lane)]),
+        };
+        Ok((0..count as i64).map(|lane| offset(self, lane)).collect())
     }
 
     pub(super) fn store(
@@ -172,15 +256,29 @@ impl Emitter<'_> {
         valid: Option<&Expr>,
     ) -> Result<(), Error> {
         let dtype = self.kernel.buffer_of(buffer).dtype;
-        let mut value = self.value(value)?;
-        let guard = self.guard(valid)?;
-        let (access, address) = self.access(buffer, index)?;
-        if dtype == DType::Bool {
-            let (one, zero) = (Value::integer(1), Value::integer(0));
-            value = self.instruction(Class::Bits32, "selp.b32", &[&one, &zero, &value]);
+        let (space, kind) = self.suffix(buffer)?;
+        let mut values = self.lanes(value)?;
+        for value in &mut values {
+            if dtype == DType::Bool {
+                let (one, zero) = (Value::integer(1), Value::integer(0));
+                *value = self.instruction(Class::Bits32, "selp.b32", &[&one, &zero, value]);
+            }
+            *value = self.in_register(value, dtype)?;
         }
-        let value = self.in_register(&value, dtype)?;
-        self.line(format!("{guard}st.{access} [{address}], {value};"));
+        let count = values.len();
+        if count > 1 && valid.is_none() && self.is_wide(buffer, index, count) {
+            let index = self.value(index)?;
+            let address = self.address(buffer, &index);
+            self.line(format!("st.{space}.v{count}.{kind} [{address}], {};", super::tuple(&values)));
+            return Ok(());
+        }
+        let valid = valid.map(|valid| self.value(valid)).transpose()?;
+        let indices = self.indices(index, count)?;
+        for (lane, (index, value)) in indices.iter().zip(&values).enumerate() {
+            let guard = self.guard(valid.as_ref(), lane);
+            let address = self.address(buffer, index);
+            self.line(format!("{guard}st.{space}.{kind} [{address}], {value};"));
+        }
         Ok(())
     }
 }

@@ -64,7 +64,7 @@ impl Class {
 }
 
 /// An operand: a register or a constant.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Value(String);
 
 impl Value {
@@ -81,6 +81,11 @@ impl Value {
     /// An f64 constant by its bits.
     pub fn double(value: f64) -> Value {
         Value(format!("0d{:016X}", value.to_bits()))
+    }
+
+    /// A hardware register along a dimension, such as `%tid.x`.
+    pub fn special(name: &str, axis: &str) -> Value {
+        Value(format!("%{name}.{axis}"))
     }
 
     /// The number of an integer constant.

@@ -79,13 +79,26 @@ pub enum Special {
     Block(usize),
     /// Blocks of the grid.
     Blocks(usize),
+    /// Lane in its warp.
+    Lane,
+}
+
+/// A register of a thread; the number counts within its kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Register {
+    /// Truth value.
+    Predicate(u32),
+    /// Up to 32 bits.
+    Word(u32),
+    /// 64 bits.
+    Double(u32),
 }
 
 /// What an instruction reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Operand {
-    /// A register by number.
-    Register(usize),
+    /// A register.
+    Register(Register),
     /// Bits.
     Immediate(u64),
     /// A hardware register.
@@ -173,10 +186,24 @@ pub enum Op {
     Move,
     /// Reads the kernel parameter with this number.
     Parameter(usize),
-    /// Reads memory.
-    Load(Space, Type),
-    /// Writes memory.
-    Store(Space, Type),
+    /// Reads memory, so many elements side by side.
+    Load(Space, Type, usize),
+    /// Writes memory, so many elements side by side.
+    Store(Space, Type, usize),
+    /// Reads a register of another lane.
+    Shuffle(Shuffle),
+    /// A truth value of the whole warp.
+    Vote(Vote),
+    /// `D = A * B + C` on matrices spread over the warp.
+    Matrix(Matrix),
+    /// Loads so many 8 x 8 matrices of 16-bit elements, transposed or not, from rows that lanes point to.
+    LoadMatrix(usize, bool),
+    /// Starts a copy of so many bytes from global to shared memory.
+    CopyAsync(u64),
+    /// Ends a group of copies.
+    CopyCommit,
+    /// Waits until at most so many groups are under way.
+    CopyWait(u64),
     /// Continues at an instruction.
     Branch(usize),
     /// Waits for the block.
@@ -185,17 +212,54 @@ pub enum Op {
     Return,
 }
 
+/// From which lane `shfl` reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shuffle {
+    /// Own number, exclusive or the operand.
+    Butterfly,
+    /// Own number plus the operand.
+    Down,
+    /// Own number less the operand.
+    Up,
+    /// The operand.
+    Index,
+}
+
+/// What `vote` gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vote {
+    /// True where any lane's operand is.
+    Any,
+    /// True where every lane's operand is.
+    All,
+    /// One bit for each lane.
+    Ballot,
+}
+
+/// Element types of `mma`; the shape follows: 16 x 8 results, and 256 bits of `A` for each lane pair of rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Matrix {
+    /// f16 in, f32 out, k = 16.
+    Half,
+    /// bf16 in, f32 out, k = 16.
+    Bfloat,
+    /// tf32 in, f32 out, k = 8.
+    Tf32,
+    /// 8-bit integers in, i32 out, k = 32; which of `A` and `B` are signed.
+    Integer(bool, bool),
+}
+
 /// One instruction.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Instruction {
     /// Line in the text, from 1.
     pub line: usize,
     /// Predicate register, and whether it is negated.
-    pub guard: Option<(usize, bool)>,
+    pub guard: Option<(u32, bool)>,
     /// What it does.
     pub op: Op,
-    /// Where the result goes.
-    pub result: Option<usize>,
+    /// Where the results go.
+    pub results: Vec<Register>,
     /// What it reads; of a memory access the address comes first.
     pub operands: Vec<Operand>,
     /// Bytes added to an address.
@@ -222,8 +286,8 @@ pub struct Entry {
     pub name: String,
     /// Names of the parameters.
     pub parameters: Vec<String>,
-    /// Width of each register in bits.
-    pub registers: Vec<u32>,
+    /// Registers of each kind: predicates, words, doubles.
+    pub registers: [u32; 3],
     /// Shared and local variables.
     pub variables: Vec<Variable>,
     /// The code.

@@ -1,112 +1,28 @@
-//! Memory with a shadow: who touched each byte, and when.
+//! Memory with a shadow: who touched each granule, and when.
 //!
-//! The shadow of a byte keeps its last writer and its readers, each with the number of barriers that their block had passed.
-//! Two accesses of different threads, one of them a write, conflict where no barrier lies between them: in one block that
-//! is when the number is the same, of different blocks always. Threads may write the same value, as tiles that overlap do
-//! (`Tail::Shift` of the scheduling steps): memory is then the same in whatever order they come.
+//! A launch sees device memory through windows, one for each of its buffers: an access must lie in one of them, so that
+//! tensors side by side in one arena are told apart. The shadow of a granule keeps its last writer and its readers, each
+//! with the number of barriers that their block had passed. Two accesses of different threads, one of them a write, conflict
+//! where no barrier lies between them: in one block that is when the number is the same, of different blocks always. Threads
+//! may write the same value, as tiles that overlap do (`Tail::Shift` of the scheduling steps): memory is then the same in
+//! whatever order they come. A granule is as wide as the narrowest access of the kernel to that space.
 
-use thiserror::Error;
+use super::fault::Fault;
 
-/// What is wrong with an access.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum Fault {
-    /// Outside every allocation.
-    #[error("access of {size} bytes at {address:#x}, which is {place}")]
-    OutOfBounds {
-        /// First byte.
-        address: u64,
-        /// Number of bytes.
-        size: u64,
-        /// The nearest allocation below.
-        place: String,
-    },
-    /// The address is not a multiple of the size.
-    #[error("access of {size} bytes at {address:#x} is not aligned")]
-    Misaligned {
-        /// First byte.
-        address: u64,
-        /// Number of bytes.
-        size: u64,
-    },
-    /// Nobody has written there.
-    #[error("byte {address:#x} is read before it is written")]
-    Uninitialized {
-        /// The byte.
-        address: u64,
-    },
-    /// Two threads without a barrier between them.
-    #[error(
-        "race: {what} byte {address:#x}, which thread {thread} of block {block} {other} with no barrier between"
-    )]
-    Race {
-        /// `writes` or `reads`.
-        what: &'static str,
-        /// The byte.
-        address: u64,
-        /// The other thread's number in its block.
-        thread: u32,
-        /// The other thread's block.
-        block: u32,
-        /// What the other did.
-        other: &'static str,
-    },
-    /// Some threads of a warp reach a barrier that others do not.
-    #[error("barrier in divergent code: {arrived} of {threads} threads of the warp reach it")]
-    DivergentBarrier {
-        /// Threads at the barrier.
-        arrived: usize,
-        /// Threads of the warp.
-        threads: usize,
-    },
-    /// Threads wait for others that have ended.
-    #[error("{waiting} threads wait at a barrier, the others of the block have ended")]
-    AbandonedBarrier {
-        /// Threads at the barrier.
-        waiting: usize,
-    },
-    /// An instruction with types that it does not take.
-    #[error("the instruction does not take these types")]
-    Types,
-    /// More instructions than a run may take.
-    #[error("the kernel runs longer than {0} instructions")]
-    Endless(u64),
+/// Memory of the device: allocations that never move.
+#[derive(Default, Debug)]
+pub struct Memory {
+    allocations: Vec<Allocation>,
+    next: u64,
 }
 
-/// Who accesses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Actor {
-    /// Number of the thread in its block.
-    pub thread: u32,
-    /// Number of the block.
-    pub block: u32,
-    /// Barriers that the block has passed.
-    pub epoch: u32,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Shadow {
-    written: bool,
-    writer: Option<Actor>,
-    reader: Option<Actor>,
-    /// Several threads of the reader's block have read since the reader's epoch began.
-    several: bool,
-    /// Threads of several blocks have read.
-    blocks: bool,
-}
-
+#[derive(Debug)]
 struct Allocation {
     address: u64,
     bytes: Vec<u8>,
-    shadow: Vec<Shadow>,
 }
 
-/// Allocations in ascending order of address.
-#[derive(Default)]
-pub struct Memory {
-    allocations: Vec<Allocation>,
-}
-
-/// Distance between allocations, so that an access past the end never lands in the next.
+/// Distance between allocations.
 const GAP: u64 = 4096;
 
 /// Device addresses start here.
@@ -115,137 +31,466 @@ const BASE: u64 = 0x7f00_0000_0000;
 impl Memory {
     /// Memory without allocations.
     pub fn new() -> Memory {
-        Memory::default()
+        Memory { allocations: Vec::new(), next: BASE }
     }
 
-    /// Allocates memory with contents and returns its address.
+    /// Allocates memory with contents and returns its address, a multiple of 256.
     pub fn allocate(&mut self, bytes: Vec<u8>) -> u64 {
-        let address = self.next();
-        self.place(address, bytes, true);
+        let address = self.next;
+        self.next = (address + bytes.len() as u64).next_multiple_of(256) + GAP;
+        self.allocations.push(Allocation { address, bytes });
         address
     }
 
-    /// Allocates memory that must be written before it is read.
-    pub fn allocate_uninitialized(&mut self, bytes: usize) -> u64 {
-        let address = self.next();
-        self.place(address, vec![0xa5; bytes], false);
-        address
+    /// Gives an allocation back.
+    pub fn free(&mut self, address: u64) {
+        self.allocations.retain(|allocation| allocation.address != address);
     }
 
-    fn next(&self) -> u64 {
-        match self.allocations.last() {
-            Some(last) => (last.address + last.bytes.len() as u64).next_multiple_of(256) + GAP,
-            None => BASE,
-        }
+    /// Bytes within one allocation; none where they are in none.
+    pub fn bytes(&self, address: u64, size: usize) -> Option<&[u8]> {
+        let (index, offset) = self.find(address, size as u64)?;
+        Some(&self.allocations[index].bytes[offset..offset + size])
     }
 
-    /// Allocates at an address above all others.
-    pub(super) fn place(&mut self, address: u64, bytes: Vec<u8>, written: bool) {
-        let shadow = vec![Shadow { written, ..Shadow::default() }; bytes.len()];
-        self.allocations.push(Allocation { address, bytes, shadow });
+    /// Bytes within one allocation, to be changed by the host.
+    pub fn bytes_mut(&mut self, address: u64, size: usize) -> Option<&mut [u8]> {
+        let (index, offset) = self.find(address, size as u64)?;
+        Some(&mut self.allocations[index].bytes[offset..offset + size])
     }
 
-    /// The contents of an allocation; nothing where none starts at the address.
-    pub fn bytes(&self, address: u64) -> &[u8] {
-        match self.allocations.binary_search_by_key(&address, |allocation| allocation.address) {
-            Ok(index) => &self.allocations[index].bytes,
-            Err(_) => &[],
-        }
-    }
-
-    /// Forgets who touched what: a kernel has ended.
-    pub fn synchronize(&mut self) {
-        for allocation in &mut self.allocations {
-            for shadow in &mut allocation.shadow {
-                *shadow = Shadow { written: shadow.written, ..Shadow::default() };
-            }
-        }
-    }
-
-    fn locate(&self, address: u64, size: u64) -> Result<(usize, usize), Fault> {
-        let above = self.allocations.partition_point(|allocation| allocation.address <= address);
-        let Some(index) = above.checked_sub(1) else {
-            let place = "below all allocations".to_string();
-            return Err(Fault::OutOfBounds { address, size, place });
-        };
+    fn find(&self, address: u64, size: u64) -> Option<(usize, usize)> {
+        let index = self.allocations.partition_point(|allocation| allocation.address <= address);
+        let index = index.checked_sub(1)?;
         let allocation = &self.allocations[index];
-        let (offset, length) = (address - allocation.address, allocation.bytes.len() as u64);
-        if offset.checked_add(size).is_none_or(|end| end > length) {
-            let place = format!("at byte {offset} of an allocation of {length}");
-            return Err(Fault::OutOfBounds { address, size, place });
-        }
-        if !address.is_multiple_of(size) {
-            return Err(Fault::Misaligned { address, size });
-        }
-        Ok((index, offset as usize))
-    }
-
-    /// Reads up to 8 bytes.
-    pub(super) fn read(&mut self, address: u64, size: u64, actor: Actor) -> Result<u64, Fault> {
-        let (index, offset) = self.locate(address, size)?;
-        let allocation = &mut self.allocations[index];
-        let mut wide = [0; 8];
-        for (byte, wide) in wide.iter_mut().enumerate().take(size as usize) {
-            let shadow = &mut allocation.shadow[offset + byte];
-            shadow.read(address + byte as u64, actor)?;
-            *wide = allocation.bytes[offset + byte];
-        }
-        Ok(u64::from_le_bytes(wide))
-    }
-
-    /// Writes up to 8 bytes.
-    pub(super) fn write(&mut self, address: u64, size: u64, value: u64, actor: Actor) -> Result<(), Fault> {
-        let (index, offset) = self.locate(address, size)?;
-        let allocation = &mut self.allocations[index];
-        for (byte, value) in value.to_le_bytes().into_iter().enumerate().take(size as usize) {
-            let same = allocation.bytes[offset + byte] == value;
-            allocation.shadow[offset + byte].write(address + byte as u64, actor, same)?;
-            allocation.bytes[offset + byte] = value;
-        }
-        Ok(())
+        let offset = address - allocation.address;
+        let end = offset.checked_add(size)?;
+        (end <= allocation.bytes.len() as u64).then_some((index, offset as usize))
     }
 }
 
-/// True where no barrier lies between the accesses of two threads.
-fn concurrent(one: Actor, other: Actor) -> bool {
-    one.block != other.block || one.thread != other.thread && one.epoch == other.epoch
+/// What a launch may do with a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
+    /// Read only.
+    Read,
+    /// Read and write.
+    Write,
+    /// Read and write; must be written before it is read.
+    Scratch,
+}
+
+/// A part of device memory that a launch sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// First byte.
+    pub address: u64,
+    /// Size.
+    pub bytes: u64,
+    /// What for.
+    pub usage: Use,
+}
+
+/// Who accesses: block, barriers that the block has passed, thread of the block, in one number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Actor(u64);
+
+/// Bits of a thread's number; the largest value stands for several threads.
+const THREAD_BITS: u32 = 11;
+const SEVERAL: u64 = (1 << THREAD_BITS) - 1;
+/// The block that stands for several blocks.
+const BLOCKS: u64 = u32::MAX as u64;
+/// No access at all.
+const NONE: u64 = 0;
+/// Nobody has written.
+const UNWRITTEN: u64 = u64::MAX;
+/// An asynchronous copy is under way.
+const IN_FLIGHT: u64 = u64::MAX - 1;
+
+impl Actor {
+    /// A thread of a block that has passed `epoch` barriers.
+    pub fn new(block: u32, epoch: u32, thread: u32) -> Actor {
+        let epoch = u64::from(epoch) & ((1 << (32 - THREAD_BITS)) - 1);
+        Actor((u64::from(block) + 1) << 32 | epoch << THREAD_BITS | u64::from(thread))
+    }
+
+    fn block(self) -> u64 {
+        self.0 >> 32
+    }
+
+    fn phase(self) -> u64 {
+        self.0 >> THREAD_BITS
+    }
+
+    fn thread(self) -> u64 {
+        self.0 & SEVERAL
+    }
+
+    /// True where no barrier lies between the accesses of two threads.
+    fn concurrent(self, other: Actor) -> bool {
+        self.0 != other.0
+            && (self.block() != other.block()
+                || self.phase() == other.phase() && self.thread() != other.thread())
+    }
+
+    fn race(self, what: &'static str, address: u64, other: &'static str) -> Fault {
+        let block = self.block();
+        let thread = (self.thread() != SEVERAL).then_some(self.thread() as u32);
+        let block = (block != BLOCKS).then(|| block.wrapping_sub(1) as u32);
+        Fault::Race { what, address, thread, block, other }
+    }
+}
+
+/// Accesses to one granule.
+#[derive(Clone, Copy, Debug)]
+pub struct Shadow {
+    writer: u64,
+    reader: u64,
 }
 
 impl Shadow {
-    fn read(&mut self, address: u64, actor: Actor) -> Result<(), Fault> {
-        if !self.written {
-            return Err(Fault::Uninitialized { address });
+    /// Contents that were there before.
+    pub const INITIALIZED: Shadow = Shadow { writer: NONE, reader: NONE };
+    /// Contents that nobody has written.
+    pub const UNINITIALIZED: Shadow = Shadow { writer: UNWRITTEN, reader: NONE };
+
+    /// A read.
+    #[inline]
+    pub fn read(&mut self, address: u64, actor: Actor) -> Result<(), Fault> {
+        match self.writer {
+            NONE => {}
+            UNWRITTEN => return Err(Fault::Uninitialized { address }),
+            IN_FLIGHT => return Err(Fault::InFlight { address }),
+            writer => {
+                let writer = Actor(writer);
+                if writer.concurrent(actor) {
+                    return Err(writer.race("reads", address, "wrote"));
+                }
+            }
         }
-        if let Some(writer) = self.writer.filter(|writer| concurrent(*writer, actor)) {
-            let (thread, block) = (writer.thread, writer.block);
-            return Err(Fault::Race { what: "reads", address, thread, block, other: "wrote" });
+        let reader = Actor(self.reader);
+        if reader.0 == actor.0 {
+            return Ok(());
         }
-        match self.reader {
-            Some(reader) if reader.block != actor.block => self.blocks = true,
-            Some(reader) if reader.epoch == actor.epoch => self.several |= reader.thread != actor.thread,
-            _ => self.several = false,
-        }
-        self.reader = Some(actor);
+        self.reader = if self.reader == NONE {
+            actor.0
+        } else if reader.block() != actor.block() {
+            BLOCKS << 32 | SEVERAL
+        } else if reader.phase() == actor.phase() {
+            actor.0 | SEVERAL
+        } else {
+            actor.0
+        };
         Ok(())
     }
 
-    /// `same`: the byte has the value already.
-    fn write(&mut self, address: u64, actor: Actor, same: bool) -> Result<(), Fault> {
-        let race = |other: Actor, text| {
-            let (thread, block) = (other.thread, other.block);
-            Err(Fault::Race { what: "writes", address, thread, block, other: text })
-        };
-        if let Some(writer) = self.writer.filter(|writer| !same && concurrent(*writer, actor)) {
-            return race(writer, "wrote");
-        }
-        if let Some(reader) = self.reader {
-            let others = self.blocks || self.several && reader.epoch == actor.epoch;
-            if others || concurrent(reader, actor) {
-                return race(reader, "read");
+    /// A write; `same`: the granule has the value already.
+    #[inline]
+    pub fn write(&mut self, address: u64, actor: Actor, same: bool) -> Result<(), Fault> {
+        match self.writer {
+            NONE | UNWRITTEN => {}
+            IN_FLIGHT => return Err(Fault::InFlight { address }),
+            writer => {
+                let writer = Actor(writer);
+                if !same && writer.concurrent(actor) {
+                    return Err(writer.race("writes", address, "wrote"));
+                }
             }
         }
-        self.written = true;
-        self.writer = Some(actor);
+        if self.reader != NONE {
+            let reader = Actor(self.reader);
+            if reader.concurrent(actor) {
+                return Err(reader.race("writes", address, "read"));
+            }
+        }
+        self.writer = actor.0;
+        Ok(())
+    }
+
+    /// The start of an asynchronous copy.
+    pub fn depart(&mut self, address: u64, actor: Actor) -> Result<(), Fault> {
+        self.write(address, actor, false)?;
+        self.writer = IN_FLIGHT;
+        Ok(())
+    }
+
+    /// Its end, seen by the thread that started it.
+    pub fn land(&mut self, actor: Actor) {
+        self.writer = actor.0;
+    }
+}
+
+struct Open {
+    address: u64,
+    end: u64,
+    writable: bool,
+    /// No writable window before it overlaps it.
+    alone: bool,
+    allocation: usize,
+    /// Offset of the window in its allocation.
+    offset: usize,
+    /// By granule from the one that holds the first byte; empty for memory that is only read.
+    shadow: Vec<Shadow>,
+}
+
+/// Device memory as a launch sees it.
+pub struct Global<'m> {
+    memory: &'m mut Memory,
+    windows: Vec<Open>,
+    granule: u64,
+    last: usize,
+}
+
+impl<'m> Global<'m> {
+    /// Opens windows; what can be written comes first, so that it has its shadow also where others overlap it.
+    pub fn open(memory: &'m mut Memory, windows: &[Window], granule: u64) -> Result<Global<'m>, String> {
+        let mut open = Vec::with_capacity(windows.len());
+        for window in windows.iter().filter(|window| window.bytes > 0) {
+            let Some((allocation, offset)) = memory.find(window.address, window.bytes) else {
+                return Err(format!("{} bytes at {:#x} are not allocated", window.bytes, window.address));
+            };
+            let end = window.address + window.bytes;
+            let granules = (end.div_ceil(granule) - window.address / granule) as usize;
+            let shadow = match window.usage {
+                Use::Read => Vec::new(),
+                Use::Write => vec![Shadow::INITIALIZED; granules],
+                Use::Scratch => vec![Shadow::UNINITIALIZED; granules],
+            };
+            let writable = window.usage != Use::Read;
+            let alone = !windows.iter().any(|other| {
+                other.usage != Use::Read
+                    && other.address < end
+                    && window.address < other.address + other.bytes
+            });
+            open.push(Open { address: window.address, end, writable, alone, allocation, offset, shadow });
+        }
+        open.sort_by_key(|window| !window.writable);
+        Ok(Global { memory, windows: open, granule, last: 0 })
+    }
+
+    #[inline]
+    fn window(&mut self, address: u64, size: u64) -> Result<usize, Fault> {
+        let inside = |window: &Open| {
+            window.address <= address && address.checked_add(size).is_some_and(|end| end <= window.end)
+        };
+        let known = self.windows.get(self.last);
+        let known = known.is_some_and(|window| (window.writable || window.alone) && inside(window));
+        if !known {
+            self.last = match self.windows.iter().position(inside) {
+                Some(index) => index,
+                None => return Err(self.outside(address, size)),
+            };
+        }
+        Ok(self.last)
+    }
+
+    #[cold]
+    fn outside(&self, address: u64, size: u64) -> Fault {
+        let below = self.windows.iter().filter(|window| window.address <= address);
+        let place = match below.max_by_key(|window| window.address) {
+            Some(window) => {
+                format!("at byte {} of a buffer of {}", address - window.address, window.end - window.address)
+            }
+            None => "below all buffers".to_string(),
+        };
+        Fault::OutOfBounds { address, size, place }
+    }
+
+    /// Reads bytes that one lane asks for.
+    #[inline]
+    pub fn read(&mut self, address: u64, into: &mut [u8], actor: Actor) -> Result<(), Fault> {
+        let size = into.len() as u64;
+        if !address.is_multiple_of(size) {
+            return Err(Fault::Misaligned { address, size });
+        }
+        let index = self.window(address, size)?;
+        let granule = self.granule;
+        let window = &mut self.windows[index];
+        if window.writable {
+            let first = window.address / granule;
+            for number in address / granule..(address + size) / granule {
+                window.shadow[(number - first) as usize].read(number * granule, actor)?;
+            }
+        }
+        let start = window.offset + (address - window.address) as usize;
+        into.copy_from_slice(&self.memory.allocations[window.allocation].bytes[start..start + into.len()]);
+        Ok(())
+    }
+
+    /// The bytes of a range that is only read; none where it is not in one such window.
+    #[inline]
+    pub fn constant(&mut self, address: u64, size: u64) -> Option<&[u8]> {
+        let index = self.window(address, size).ok()?;
+        let window = &self.windows[index];
+        if window.writable {
+            return None;
+        }
+        let start = window.offset + (address - window.address) as usize;
+        Some(&self.memory.allocations[window.allocation].bytes[start..start + size as usize])
+    }
+
+    /// Writes bytes of one lane.
+    #[inline]
+    pub fn write(&mut self, address: u64, from: &[u8], actor: Actor) -> Result<(), Fault> {
+        let size = from.len() as u64;
+        if !address.is_multiple_of(size) {
+            return Err(Fault::Misaligned { address, size });
+        }
+        let index = self.window(address, size)?;
+        let granule = self.granule;
+        let window = &mut self.windows[index];
+        if !window.writable {
+            return Err(Fault::ReadOnly { address });
+        }
+        let start = window.offset + (address - window.address) as usize;
+        let bytes = &mut self.memory.allocations[window.allocation].bytes[start..start + from.len()];
+        let first = window.address / granule;
+        for (part, number) in (address / granule..(address + size) / granule).enumerate() {
+            let part = part * granule as usize..(part + 1) * granule as usize;
+            let same = bytes[part.clone()] == from[part];
+            window.shadow[(number - first) as usize].write(number * granule, actor, same)?;
+        }
+        bytes.copy_from_slice(from);
+        Ok(())
+    }
+}
+
+/// Memory of a block.
+pub struct Shared {
+    bytes: Vec<u8>,
+    shadow: Vec<Shadow>,
+    granule: u64,
+    /// Address and size of each variable, in ascending order.
+    variables: Vec<(u64, u64)>,
+}
+
+impl Shared {
+    /// Memory for variables at these addresses.
+    pub fn new(variables: &[(u64, u64)], granule: u64) -> Shared {
+        let end = variables.iter().map(|(address, bytes)| address + bytes).max().unwrap_or(0);
+        let granules = end.div_ceil(granule) as usize;
+        let mut variables = variables.to_vec();
+        variables.sort_unstable();
+        let shadow = vec![Shadow::UNINITIALIZED; granules];
+        Shared { bytes: vec![0xa5; end as usize], shadow, granule, variables }
+    }
+
+    /// Makes the memory ready for the next block.
+    pub fn reset(&mut self) {
+        self.shadow.fill(Shadow::UNINITIALIZED);
+    }
+
+    #[inline]
+    fn check(&self, address: u64, size: u64) -> Result<(), Fault> {
+        if !address.is_multiple_of(size) {
+            return Err(Fault::Misaligned { address, size });
+        }
+        let inside = |(start, bytes): &&(u64, u64)| {
+            *start <= address && address.checked_add(size).is_some_and(|end| end <= start + bytes)
+        };
+        if self.variables.iter().any(|variable| inside(&variable)) {
+            return Ok(());
+        }
+        let below = self.variables.iter().rev().find(|(start, _)| *start <= address);
+        let place = match below {
+            Some((start, bytes)) => format!("at byte {} of a shared variable of {bytes}", address - start),
+            None => "below all shared variables".to_string(),
+        };
+        Err(Fault::OutOfBounds { address, size, place })
+    }
+
+    fn granules(&self, address: u64, size: u64) -> std::ops::Range<usize> {
+        (address / self.granule) as usize..((address + size) / self.granule) as usize
+    }
+
+    /// Reads bytes that one lane asks for.
+    #[inline]
+    pub fn read(&mut self, address: u64, into: &mut [u8], actor: Actor) -> Result<(), Fault> {
+        let size = into.len() as u64;
+        self.check(address, size)?;
+        for number in self.granules(address, size) {
+            self.shadow[number].read(number as u64 * self.granule, actor)?;
+        }
+        into.copy_from_slice(&self.bytes[address as usize..][..into.len()]);
+        Ok(())
+    }
+
+    /// Writes bytes of one lane.
+    #[inline]
+    pub fn write(&mut self, address: u64, from: &[u8], actor: Actor) -> Result<(), Fault> {
+        let size = from.len() as u64;
+        self.check(address, size)?;
+        let bytes = &mut self.bytes[address as usize..][..from.len()];
+        for (part, number) in (address / self.granule..(address + size) / self.granule).enumerate() {
+            let part = part * self.granule as usize..(part + 1) * self.granule as usize;
+            let same = bytes[part.clone()] == from[part];
+            self.shadow[number as usize].write(number * self.granule, actor, same)?;
+        }
+        bytes.copy_from_slice(from);
+        Ok(())
+    }
+
+    /// Starts an asynchronous copy to these bytes.
+    pub fn depart(&mut self, address: u64, size: u64, actor: Actor) -> Result<(), Fault> {
+        self.check(address, size)?;
+        for number in self.granules(address, size) {
+            self.shadow[number].depart(number as u64 * self.granule, actor)?;
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    pub fn land(&mut self, address: u64, from: &[u8], actor: Actor) {
+        for number in self.granules(address, from.len() as u64) {
+            self.shadow[number].land(actor);
+        }
+        self.bytes[address as usize..][..from.len()].copy_from_slice(from);
+    }
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+pub struct Local {
+    bytes: Vec<u8>,
+    written: Vec<bool>,
+}
+
+impl Local {
+    /// Memory without contents.
+    pub fn reset(&mut self, bytes: usize) {
+        self.bytes.resize(bytes, 0xa5);
+        self.written.clear();
+        self.written.resize(bytes, false);
+    }
+
+    fn range(&self, address: u64, size: u64) -> Result<std::ops::Range<usize>, Fault> {
+        if !address.is_multiple_of(size) {
+            return Err(Fault::Misaligned { address, size });
+        }
+        match address.checked_add(size).filter(|end| *end <= self.bytes.len() as u64) {
+            Some(end) => Ok(address as usize..end as usize),
+            None => {
+                let place = format!("past the {} bytes of the thread", self.bytes.len());
+                Err(Fault::OutOfBounds { address, size, place })
+            }
+        }
+    }
+
+    /// Reads bytes.
+    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Fault> {
+        let range = self.range(address, into.len() as u64)?;
+        if let Some(unwritten) = self.written[range.clone()].iter().position(|written| !written) {
+            return Err(Fault::Uninitialized { address: address + unwritten as u64 });
+        }
+        into.copy_from_slice(&self.bytes[range]);
+        Ok(())
+    }
+
+    /// Writes bytes.
+    pub fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Fault> {
+        let range = self.range(address, from.len() as u64)?;
+        self.written[range.clone()].fill(true);
+        self.bytes[range].copy_from_slice(from);
         Ok(())
     }
 }

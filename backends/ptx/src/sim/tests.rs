@@ -12,13 +12,22 @@ fn kernel(body: &str) -> String {
     )
 }
 
-fn result(body: &str, seed: u64) -> Result<Vec<u32>, Fault> {
-    let module = parse(&kernel(body)).unwrap();
+fn launch(text: &str, data: Vec<u8>, seed: u64) -> Result<(Vec<u8>, Counts), SimError> {
+    let module = parse(text).unwrap();
     let mut memory = Memory::new();
-    let address = memory.allocate((0..64u32).flat_map(|value| value.to_le_bytes()).collect());
-    match run(&module, "k", GRID, &[address], &mut memory, seed) {
-        Ok(_) => {
-            let words = memory.bytes(address).chunks(4);
+    let bytes = data.len();
+    let address = memory.allocate(data);
+    let windows = [Window { address, bytes: bytes as u64, usage: Use::Write }];
+    let launch = Launch { kernel: "k", grid: GRID, arguments: &[address], windows: &windows, seed };
+    let counts = run(&module, &launch, &mut memory)?;
+    Ok((memory.bytes(address, bytes).unwrap().to_vec(), counts))
+}
+
+fn result(body: &str, seed: u64) -> Result<Vec<u32>, Fault> {
+    let data = (0..64u32).flat_map(|value| value.to_le_bytes()).collect();
+    match launch(&kernel(body), data, seed) {
+        Ok((bytes, _)) => {
+            let words = bytes.chunks(4);
             Ok(words.map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect())
         }
         Err(SimError::Fault { fault, .. }) => Err(fault),
@@ -89,10 +98,8 @@ fn conversions_saturate_and_nan_depends_on_the_width() {
 
 #[test]
 fn accesses_are_counted_by_sector_and_bank() {
-    let module = parse(&kernel("ld.global.u32 %r2, [%rd3];\nst.shared.u32 [%rd5], %r2;\n")).unwrap();
-    let mut memory = Memory::new();
-    let address = memory.allocate(vec![0; 256]);
-    let counts = run(&module, "k", GRID, &[address], &mut memory, 0).unwrap();
+    let text = kernel("ld.global.u32 %r2, [%rd3];\nst.shared.u32 [%rd5], %r2;\n");
+    let (_, counts) = launch(&text, vec![0; 256], 0).unwrap();
     assert_eq!((counts.global_requests, counts.global_sectors), (2, 8));
     assert_eq!((counts.shared_requests, counts.bank_conflicts), (2, 0));
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 use super::instruction::{
-    Arithmetic, Comparison, Entry, Instruction, Module, Op, Operand, Rounding, Space, Special, Type, Variable,
+    Arithmetic, Comparison, Entry, Instruction, Matrix, Module, Op, Operand, Register, Rounding, Shuffle,
+    Space, Special, Type, Variable, Vote,
 };
 
 /// A line that is not understood.
@@ -70,10 +71,11 @@ struct Pending {
 
 struct Scope {
     entry: Entry,
-    registers: HashMap<String, usize>,
+    registers: HashMap<String, Register>,
     labels: HashMap<String, usize>,
     pending: Vec<Pending>,
-    next_address: u64,
+    /// Where the next shared and the next local variable go.
+    next_address: [u64; 2],
 }
 
 impl Scope {
@@ -81,13 +83,13 @@ impl Scope {
         let entry = Entry {
             name: name.to_string(),
             parameters: Vec::new(),
-            registers: Vec::new(),
+            registers: [0; 3],
             variables: Vec::new(),
             code: Vec::new(),
             threads: [1024; 3],
         };
         let (registers, labels) = (HashMap::new(), HashMap::new());
-        Scope { entry, registers, labels, pending: Vec::new(), next_address: GAP }
+        Scope { entry, registers, labels, pending: Vec::new(), next_address: [GAP, 0] }
     }
 
     fn finish(mut self) -> Result<Entry, ParseError> {
@@ -140,9 +142,16 @@ impl Scope {
         let ty: Type = ty.trim_start_matches('.').parse().map_err(|()| wrong())?;
         let (name, count) = rest.trim_end_matches('>').split_once('<').ok_or_else(wrong)?;
         let count: usize = count.parse().map_err(|_| wrong())?;
+        let kind = match ty.bits() {
+            1 => 0,
+            ..=32 => 1,
+            _ => 2,
+        };
         for number in 0..count {
-            self.registers.insert(format!("{name}{number}"), self.entry.registers.len());
-            self.entry.registers.push(ty.bits());
+            let next = self.entry.registers[kind];
+            let register = [Register::Predicate, Register::Word, Register::Double][kind](next);
+            self.registers.insert(format!("{name}{number}"), register);
+            self.entry.registers[kind] += 1;
         }
         Ok(())
     }
@@ -155,15 +164,34 @@ impl Scope {
         let align: u64 = align.parse().map_err(|_| wrong())?;
         let (name, bytes) = array.trim_end_matches(']').split_once('[').ok_or_else(wrong)?;
         let bytes: u64 = bytes.parse().map_err(|_| wrong())?;
-        let address = self.next_address.checked_next_multiple_of(align).ok_or_else(wrong)?;
-        self.next_address =
-            address.checked_add(bytes).and_then(|end| end.checked_add(GAP)).ok_or_else(wrong)?;
+        let local = space == Space::Local;
+        let next = &mut self.next_address[usize::from(local)];
+        let address = next.checked_next_multiple_of(align).ok_or_else(wrong)?;
+        let gap = if local { 16 } else { GAP };
+        *next = address.checked_add(bytes).and_then(|end| end.checked_add(gap)).ok_or_else(wrong)?;
         self.entry.variables.push(Variable { name: name.to_string(), space, address, bytes });
         Ok(())
     }
 
-    fn register(&self, name: &str) -> Result<usize, String> {
+    fn register(&self, name: &str) -> Result<Register, String> {
         self.registers.get(name).copied().ok_or_else(|| format!("register '{name}' is not declared"))
+    }
+
+    fn predicate(&self, name: &str) -> Result<u32, String> {
+        match self.register(name)? {
+            Register::Predicate(number) => Ok(number),
+            _ => Err(format!("register '{name}' is no predicate")),
+        }
+    }
+
+    /// `%r1` or `{%r1, %r2}`.
+    fn tuple(&self, text: &str) -> Result<Vec<Register>, String> {
+        elements(text).map(|name| self.register(name)).collect()
+    }
+
+    /// The operands of one to four texts, each a single one or a tuple, one after the other.
+    fn operands(&self, texts: &[&str]) -> Result<Vec<Operand>, String> {
+        texts.iter().flat_map(|text| elements(text)).map(|text| self.operand(text)).collect()
     }
 
     fn operand(&self, text: &str) -> Result<Operand, String> {
@@ -198,15 +226,15 @@ impl Scope {
         if let Some(guarded) = statement.strip_prefix('@') {
             let (predicate, tail) = guarded.split_once(' ').ok_or("a guard without an instruction")?;
             let negated = predicate.starts_with('!');
-            guard = Some((self.register(predicate.trim_start_matches('!'))?, negated));
+            guard = Some((self.predicate(predicate.trim_start_matches('!'))?, negated));
             rest = tail;
         }
         let (opcode, arguments) = rest.split_once(' ').unwrap_or((rest, ""));
-        let words: Vec<&str> =
-            if arguments.is_empty() { Vec::new() } else { arguments.split(", ").collect() };
+        let words = split(arguments);
         let parts: Vec<&str> = opcode.split('.').collect();
         let mut instruction =
-            Instruction { line, guard, op: Op::Return, result: None, operands: Vec::new(), offset: 0 };
+            Instruction { line, guard, op: Op::Return, results: Vec::new(), operands: Vec::new(), offset: 0 };
+        let unknown = || format!("unknown instruction '{opcode}'");
         match (&parts[..], &words[..]) {
             (["ret"], []) => {}
             (["bar", "sync"], ["0"]) => instruction.op = Op::Barrier,
@@ -219,34 +247,150 @@ impl Scope {
                 let position = self.entry.parameters.iter().position(|parameter| parameter == name);
                 let position = position.ok_or_else(|| format!("there is no parameter '{name}'"))?;
                 instruction.op = Op::Parameter(position);
-                instruction.result = Some(self.register(result)?);
+                instruction.results = vec![self.register(result)?];
             }
-            (["ld", space, ty], [result, address]) => {
-                instruction.op = Op::Load(memory(space)?, type_of(ty)?);
-                instruction.result = Some(self.register(result)?);
+            (["ld", space, vector @ .., ty], [result, address]) => {
+                instruction.results = self.tuple(result)?;
+                let count = vector_count(vector, instruction.results.len()).ok_or_else(unknown)?;
+                instruction.op = Op::Load(memory(space)?, type_of(ty)?, count);
                 let (base, offset) = self.address(address)?;
                 (instruction.operands, instruction.offset) = (vec![base], offset);
             }
-            (["st", space, ty], [address, value]) => {
-                instruction.op = Op::Store(memory(space)?, type_of(ty)?);
+            (["st", space, vector @ .., ty], [address, value]) => {
+                let values = self.operands(&[value])?;
+                let count = vector_count(vector, values.len()).ok_or_else(unknown)?;
+                instruction.op = Op::Store(memory(space)?, type_of(ty)?, count);
                 let (base, offset) = self.address(address)?;
-                (instruction.operands, instruction.offset) = (vec![base, self.operand(value)?], offset);
+                instruction.operands = std::iter::once(base).chain(values).collect();
+                instruction.offset = offset;
+            }
+            (["shfl", "sync", mode, "b32"], [result, value, lane, _, "-1"]) => {
+                instruction.op = Op::Shuffle(match *mode {
+                    "bfly" => Shuffle::Butterfly,
+                    "down" => Shuffle::Down,
+                    "up" => Shuffle::Up,
+                    "idx" => Shuffle::Index,
+                    _ => return Err(unknown()),
+                });
+                instruction.results = vec![self.register(result)?];
+                instruction.operands = self.operands(&[value, lane])?;
+            }
+            (["vote", "sync", kind, _], [result, value, "-1"]) => {
+                instruction.op = Op::Vote(match *kind {
+                    "any" => Vote::Any,
+                    "all" => Vote::All,
+                    "ballot" => Vote::Ballot,
+                    _ => return Err(unknown()),
+                });
+                instruction.results = vec![self.register(result)?];
+                instruction.operands = self.operands(&[value])?;
+            }
+            (["mma", "sync", "aligned", shape, "row", "col", types @ ..], [d, a, b, c]) => {
+                instruction.op = Op::Matrix(matrix(shape, types).ok_or_else(unknown)?);
+                instruction.results = self.tuple(d)?;
+                instruction.operands = self.operands(&[a, b, c])?;
+                if instruction.results.len() != 4 || instruction.operands.len() != 10 {
+                    return Err(format!("'{opcode}' takes fragments of 4, 4, 2 and 4 registers"));
+                }
+            }
+            (["ldmatrix", "sync", "aligned", "m8n8", rest @ .., "shared", "b16"], [result, address]) => {
+                let (count, transposed) = match rest {
+                    ["x4"] => (4, false),
+                    ["x4", "trans"] => (4, true),
+                    ["x2"] => (2, false),
+                    ["x2", "trans"] => (2, true),
+                    _ => return Err(unknown()),
+                };
+                instruction.op = Op::LoadMatrix(count, transposed);
+                instruction.results = self.tuple(result)?;
+                if instruction.results.len() != count {
+                    return Err(format!("'{opcode}' gives {count} registers"));
+                }
+                let (base, offset) = self.address(address)?;
+                (instruction.operands, instruction.offset) = (vec![base], offset);
+            }
+            (["cp", "async", "ca" | "cg", "shared", "global"], [to, from, bytes, valid @ ..]) => {
+                let size = bytes.parse().map_err(|_| format!("'{bytes}' is no number of bytes"))?;
+                if !matches!((size, parts[2]), (16, _) | (4 | 8, "ca")) || valid.len() > 1 {
+                    return Err(unknown());
+                }
+                instruction.op = Op::CopyAsync(size);
+                let valid = valid.first().copied().unwrap_or(bytes);
+                let ((to, 0), (from, 0)) = (self.address(to)?, self.address(from)?) else {
+                    return Err(format!("'{opcode}' with an offset"));
+                };
+                instruction.operands = vec![to, from, self.operand(valid)?];
+            }
+            (["cp", "async", "commit_group"], []) => instruction.op = Op::CopyCommit,
+            (["cp", "async", "wait_group"], [count]) => {
+                let count = count.parse().map_err(|_| format!("'{count}' is no number of groups"))?;
+                instruction.op = Op::CopyWait(count);
             }
             (_, [result, operands @ ..]) => {
-                let (op, arity) =
-                    operation(&parts).ok_or_else(|| format!("unknown instruction '{opcode}'"))?;
+                let (op, arity) = operation(&parts).ok_or_else(unknown)?;
                 if operands.len() != arity {
                     return Err(format!("'{opcode}' takes {arity} operands"));
                 }
                 instruction.op = op;
-                instruction.result = Some(self.register(result)?);
-                instruction.operands =
-                    operands.iter().map(|operand| self.operand(operand)).collect::<Result<_, _>>()?;
+                instruction.results = vec![self.register(result)?];
+                instruction.operands = self.operands(operands)?;
             }
-            _ => return Err(format!("unknown instruction '{opcode}'")),
+            _ => return Err(unknown()),
         }
         self.entry.code.push(instruction);
         Ok(())
+    }
+}
+
+/// Operands at the commas outside braces and brackets.
+fn split(text: &str) -> Vec<&str> {
+    let (mut words, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                words.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    let last = text[start..].trim();
+    if !last.is_empty() {
+        words.push(last);
+    }
+    words
+}
+
+/// The elements of a tuple in braces, or the text itself.
+fn elements(text: &str) -> impl Iterator<Item = &str> {
+    text.trim_start_matches('{').trim_end_matches('}').split(',').map(str::trim)
+}
+
+/// `.v2`, `.v4` or nothing, and as many registers.
+fn vector_count(words: &[&str], registers: usize) -> Option<usize> {
+    let count = match words {
+        [] => 1,
+        ["v2"] => 2,
+        ["v4"] => 4,
+        _ => return None,
+    };
+    (count == registers).then_some(count)
+}
+
+fn matrix(shape: &str, types: &[&str]) -> Option<Matrix> {
+    let signed = |ty: &str| match ty {
+        "s8" => Some(true),
+        "u8" => Some(false),
+        _ => None,
+    };
+    match (shape, types) {
+        ("m16n8k16", ["f32", "f16", "f16", "f32"]) => Some(Matrix::Half),
+        ("m16n8k16", ["f32", "bf16", "bf16", "f32"]) => Some(Matrix::Bfloat),
+        ("m16n8k8", ["f32", "tf32", "tf32", "f32"]) => Some(Matrix::Tf32),
+        ("m16n8k32", ["s32", a, b, "s32"]) => Some(Matrix::Integer(signed(a)?, signed(b)?)),
+        _ => None,
     }
 }
 
@@ -264,6 +408,9 @@ fn memory(text: &str) -> Result<Space, String> {
 }
 
 fn special(text: &str) -> Option<Special> {
+    if text == "%laneid" {
+        return Some(Special::Lane);
+    }
     let (name, axis) = text.split_once('.')?;
     let axis = ["x", "y", "z"].iter().position(|known| *known == axis)?;
     Some(match name {

@@ -96,7 +96,10 @@ fn a_grid_loop_inside_a_thread_loop_is_refused() {
     let mut kernel = Kernel::new("inside_out");
     let (block, thread) = (kernel.counter("block"), kernel.counter("thread"));
     let nest = |var, kind, body| vec![Stmt::For { var, extent: Expr::index(4), kind, body }];
-    kernel.body = nest(thread, LoopKind::Thread(0), nest(block, LoopKind::Grid(0), Vec::new()));
+    let y = kernel.argument("y", DType::F32, Expr::index(4), Access::Write);
+    let value = Expr::constant(DType::F32, 1.0);
+    let store = vec![Stmt::Store { buffer: y, index: block.into(), value, valid: None }];
+    kernel.body = nest(thread, LoopKind::Thread(0), nest(block, LoopKind::Grid(0), store));
     let error = module(&[kernel], &target("sm_80")).unwrap_err();
     assert!(error.to_string().contains("a grid loop inside another statement"), "{error}");
 }

@@ -6,7 +6,7 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::ScalarExpr;
 use tcc_ir::types::TensorType;
 use tcc_ir::words::{Layout, ReduceKind, WindowKind};
-use tcc_kernel::lower::{Lowered, lower};
+use tcc_kernel::lower::{Lowered, Tuning, lower};
 use tcc_ptx::schedule::tuning;
 
 pub struct Case {
@@ -18,9 +18,13 @@ pub struct Case {
 
 impl Case {
     pub fn lowered(&self) -> Lowered {
+        self.lowered_with(&tuning())
+    }
+
+    pub fn lowered_with(&self, tuning: &Tuning) -> Lowered {
         let constant = vec![false; self.operands.len()];
         let results = std::slice::from_ref(&self.result);
-        lower(&self.operator, &self.operands, results, &constant, "operator", &tuning())
+        lower(&self.operator, &self.operands, results, &constant, "operator", tuning)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 }

@@ -5,7 +5,7 @@ use tcc_kernel::Kernel;
 use tcc_kernel::evaluate::evaluate;
 use tcc_kernel::fold;
 use tcc_ptx::launch::{LaunchDescription, Parameter};
-use tcc_ptx::sim::{Counts, Grid, Memory, Module, SimError, run};
+use tcc_ptx::sim::{Counts, Grid, Launch, Memory, Module, SimError, Use, Window, run};
 
 /// Numbers in no obvious order, the same for the same seed.
 pub struct Random(pub u64);
@@ -19,16 +19,6 @@ impl Random {
     }
 }
 
-/// The grid for given dimensions; none where there is nothing to do.
-pub fn grid(launch: &LaunchDescription, dim: &dyn Fn(&str) -> Option<i64>) -> Option<Grid> {
-    let mut blocks = [0; 3];
-    for (blocks, size) in blocks.iter_mut().zip(&launch.grid) {
-        *blocks =
-            u64::try_from(size.evaluate(dim).expect("dimensions are known")).ok().filter(|size| *size > 0)?;
-    }
-    Some(Grid { blocks, threads: launch.block })
-}
-
 /// Executes one kernel of a module on buffers, in place.
 pub fn simulate(
     module: &Module,
@@ -37,25 +27,36 @@ pub fn simulate(
     dim: &dyn Fn(&str) -> Option<i64>,
     seed: u64,
 ) -> Result<Counts, SimError> {
-    let Some(grid) = grid(launch, dim) else { return Ok(Counts::default()) };
+    let mut dims = Vec::new();
+    let mut uses = Vec::new();
+    for parameter in &launch.parameters {
+        match parameter {
+            Parameter::Dim(name) => dims.push(dim(name).unwrap_or_else(|| panic!("{name} is not known"))),
+            Parameter::Buffer { access, .. } if access == "read" => uses.push(Use::Read),
+            Parameter::Buffer { .. } => uses.push(Use::Write),
+            Parameter::Scratch => {}
+        }
+    }
+    let Some(resolved) = launch.resolve(&dims).expect("dimensions are known") else {
+        return Ok(Counts::default());
+    };
     let mut memory = Memory::new();
     let addresses: Vec<u64> = buffers.iter().map(|bytes| memory.allocate(bytes.clone())).collect();
-    let threads: u64 = grid.blocks.iter().chain(&grid.threads).product();
-    let scratch = launch.scratch_bytes_per_thread.evaluate(dim).expect("dimensions are known") as u64;
-    let scratch = memory.allocate_uninitialized((scratch * threads) as usize);
-    let mut next = addresses.iter();
-    let arguments: Vec<u64> = launch
-        .parameters
+    let mut windows: Vec<Window> = addresses
         .iter()
-        .map(|parameter| match parameter {
-            Parameter::Buffer { .. } => *next.next().expect("a buffer for each parameter"),
-            Parameter::Scratch => scratch,
-            Parameter::Dim(name) => dim(name).unwrap_or_else(|| panic!("{name} is not known")) as u64,
-        })
+        .zip(buffers.iter())
+        .zip(uses)
+        .map(|((address, bytes), usage)| Window { address: *address, bytes: bytes.len() as u64, usage })
         .collect();
-    let counts = run(module, &launch.kernel, grid, &arguments, &mut memory, seed)?;
+    let scratch = memory.allocate(vec![0xa5; resolved.scratch_bytes as usize]);
+    windows.push(Window { address: scratch, bytes: resolved.scratch_bytes, usage: Use::Scratch });
+    let arguments = launch.arguments(&addresses, scratch, &dims);
+    let grid = Grid { blocks: resolved.blocks, threads: resolved.threads };
+    let (kernel, arguments, windows) = (&launch.kernel[..], &arguments[..], &windows[..]);
+    let counts = run(module, &Launch { kernel, grid, arguments, windows, seed }, &mut memory)?;
     for (bytes, address) in buffers.iter_mut().zip(addresses) {
-        bytes.copy_from_slice(memory.bytes(address));
+        let found = memory.bytes(address, bytes.len()).expect("it is allocated").to_vec();
+        *bytes = found;
     }
     Ok(counts)
 }

@@ -4,8 +4,8 @@ use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Scalar, ScalarOp};
 use tcc_ir::types::TensorType;
 use tcc_kernel::fold;
-use tcc_kernel::lower::Argument;
-use tcc_ptx::schedule::prepare;
+use tcc_kernel::lower::{Argument, Lowered, Tuning};
+use tcc_ptx::schedule::{prepare, tuning};
 use tcc_ptx::{Target, module, sim};
 
 use crate::cases::{Case, operators};
@@ -37,49 +37,58 @@ fn filled(dtype: DType, count: usize, random: &mut Random) -> Vec<u8> {
         .collect()
 }
 
+/// Runs the kernels of a lowering one after the other; `run` gets the number of a kernel and its buffers.
+fn pipeline(
+    case: &Case,
+    lowered: &Lowered,
+    sizes: Sizes,
+    operands: &[Vec<u8>],
+    run: &mut dyn FnMut(usize, &mut [Vec<u8>]),
+) -> Vec<u8> {
+    let bytes = |ty: &TensorType| vec![0xa5; ty.dtype().bytes_for(count(ty, sizes)).unwrap()];
+    let mut temporaries: Vec<Vec<u8>> = lowered.temporaries.iter().map(bytes).collect();
+    let mut result = bytes(&case.result);
+    for (number, launch) in lowered.launches.iter().enumerate() {
+        let place = |argument: &Argument| match argument {
+            Argument::Operand(index) => operands[*index].clone(),
+            Argument::Result(_) => result.clone(),
+            Argument::Temporary(index) => temporaries[*index].clone(),
+            Argument::Packed(_) => panic!("nothing is constant, so nothing is packed"),
+        };
+        let mut buffers: Vec<Vec<u8>> = launch.arguments.iter().map(place).collect();
+        run(number, &mut buffers);
+        for (argument, bytes) in launch.arguments.iter().zip(buffers) {
+            match argument {
+                Argument::Result(_) => result = bytes,
+                Argument::Temporary(index) => temporaries[*index] = bytes,
+                _ => {}
+            }
+        }
+    }
+    result
+}
+
+/// The kernels for a GPU in the simulator against those for a processor in the kernel interpreter: sums run in one order.
 fn check(case: &Case, target: &Target, sizes: Sizes, seed: u64) {
+    let mut random = Random(seed + 1);
+    let operands: Vec<Vec<u8>> =
+        case.operands.iter().map(|ty| filled(ty.dtype(), count(ty, sizes), &mut random)).collect();
+    let dim = |name: &str| size_of(name, sizes);
+    let plain = case.lowered_with(&Tuning { gpu: None, ..tuning() });
+    let expected = pipeline(case, &plain, sizes, &operands, &mut |number, buffers| {
+        let mut kernel = plain.launches[number].kernel.clone();
+        prepare(&mut kernel).unwrap();
+        interpret(&kernel, buffers, &dim);
+    });
     let lowered = case.lowered();
     let kernels: Vec<_> = lowered.launches.iter().map(|launch| launch.kernel.clone()).collect();
     let ptx = module(&kernels, target).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let parsed = sim::parse(&ptx.text).unwrap_or_else(|error| panic!("{}: {error}\n{}", case.name, ptx.text));
-    let mut random = Random(seed + 1);
-    let bytes = |ty: &TensorType| vec![0xa5; ty.dtype().bytes_for(count(ty, sizes)).unwrap()];
-    let operands: Vec<Vec<u8>> =
-        case.operands.iter().map(|ty| filled(ty.dtype(), count(ty, sizes), &mut random)).collect();
-    let temporaries: Vec<Vec<u8>> = lowered.temporaries.iter().map(bytes).collect();
-    let mut states = [(temporaries.clone(), bytes(&case.result)), (temporaries, bytes(&case.result))];
-    let dim = |name: &str| size_of(name, sizes);
-    for (launch, description) in lowered.launches.iter().zip(&ptx.launch) {
-        let mut done = launch.kernel.clone();
-        prepare(&mut done).unwrap();
-        for (who, (temporaries, result)) in states.iter_mut().enumerate() {
-            let mut buffers: Vec<Vec<u8>> = launch
-                .arguments
-                .iter()
-                .map(|argument| match argument {
-                    Argument::Operand(index) => operands[*index].clone(),
-                    Argument::Result(_) => result.clone(),
-                    Argument::Temporary(index) => temporaries[*index].clone(),
-                    Argument::Packed(_) => panic!("nothing is constant, so nothing is packed"),
-                })
-                .collect();
-            if who == 0 {
-                interpret(&done, &mut buffers, &dim);
-            } else {
-                simulate(&parsed, description, &mut buffers, &dim, seed)
-                    .unwrap_or_else(|error| panic!("{} {sizes:?}: {error}\n{}", case.name, ptx.text));
-            }
-            for (argument, bytes) in launch.arguments.iter().zip(buffers) {
-                match argument {
-                    Argument::Result(_) => *result = bytes,
-                    Argument::Temporary(index) => temporaries[*index] = bytes,
-                    _ => {}
-                }
-            }
-        }
-    }
-    let [(_, expected), (_, found)] = &states;
-    assert_same(&format!("{} {sizes:?}", case.name), case.result.dtype(), expected, found);
+    let found = pipeline(case, &lowered, sizes, &operands, &mut |number, buffers| {
+        simulate(&parsed, &ptx.launch[number], buffers, &dim, seed)
+            .unwrap_or_else(|error| panic!("{} {sizes:?}: {error}\n{}", case.name, ptx.text));
+    });
+    assert_same(&format!("{} {sizes:?}", case.name), case.result.dtype(), &expected, &found);
 }
 
 #[test]

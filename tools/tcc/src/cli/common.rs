@@ -12,14 +12,14 @@ use tcc::model::Dims;
 use tcc::runtime::manifest::Manifest;
 use tcc::runtime::program::Executable;
 use tcc::runtime::{Bundle, LoadOptions};
-use tcc::{CompileOptions, Compiled, Error, Model, Target, compile};
+use tcc::{CompileOptions, Compiled, Device, Error, Model, Target, compile};
 
 use super::Failure;
 
 /// How a model is compiled.
 #[derive(Args, Clone)]
 pub struct CompileArguments {
-    /// Target: cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, cpu:riscv64, cpu:wasm32, cranelift.
+    /// Target: cpu, cpu:x86-64-v3, cpu:x86-64-v4, cpu:aarch64, cpu:riscv64, cpu:wasm32, cranelift, ptx:sm_80 and the like.
     #[arg(long, default_value = "cpu")]
     pub target: String,
     /// A symbolic dimension: NAME=N fixes it, NAME=LO..HI bounds it.
@@ -28,6 +28,9 @@ pub struct CompileArguments {
     /// Threads, for code generation and for the run.
     #[arg(long)]
     pub threads: Option<usize>,
+    /// Where it runs: cpu; for ptx targets cuda (a GPU) or sim (the simulator).
+    #[arg(long)]
+    pub device: Option<Device>,
     /// 0: no rewrites; 1 to 3: all rewrites, more effort in code generation.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub opt_level: u8,
@@ -74,6 +77,10 @@ impl CompileArguments {
         let mut options = CompileOptions::new(Target::named(&self.target)?);
         options.dims = self.dims()?;
         options.level = self.opt_level;
+        if let Some(device) = self.device {
+            device.check(&options.target)?;
+            options.device = device;
+        }
         if let Some(threads) = self.threads {
             if threads == 0 {
                 return Err(Failure::Usage("--threads: at least 1".into()));
@@ -123,7 +130,7 @@ pub fn load(path: &Path, arguments: &CompileArguments) -> Result<Loaded, Failure
         return Ok(Loaded { executable, manifest, compile_ms: None, load_ms: milliseconds(start) });
     }
     let options = arguments.options()?;
-    if !options.target.is_native() {
+    if options.device == Device::Cpu && !options.target.is_native() {
         return Err(Failure::Usage(format!("code for {} does not run on this machine", options.target.name)));
     }
     let start = Instant::now();

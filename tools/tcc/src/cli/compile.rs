@@ -74,12 +74,16 @@ impl Kind {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    match arguments.compile.target.split_once(':') {
-        Some(("ptx", architecture)) => return ptx(arguments, architecture),
-        Some(("hls", part)) => return hls(arguments, part),
-        _ => {}
+    let gpu = arguments.compile.target.starts_with("ptx:");
+    if let Some(("hls", part)) = arguments.compile.target.split_once(':') {
+        return hls(arguments, part);
     }
-    if matches!(arguments.emit, Kind::Ptx | Kind::Hls) {
+    if gpu && !matches!(arguments.emit, Kind::Bundle | Kind::Ptx | Kind::Tir | Kind::Kernels) {
+        let (target, kind) = (&arguments.compile.target, arguments.emit.extension());
+        return Err(Failure::Usage(format!("target {target} does not write --emit {kind}")));
+    }
+    let emit = if gpu && arguments.emit == Kind::Bundle { Kind::Ptx } else { arguments.emit };
+    if matches!(emit, Kind::Hls) || emit == Kind::Ptx && !gpu {
         let kind = arguments.emit.extension();
         return Err(Failure::Usage(format!("--emit {kind} takes a target such as ptx:sm_80 or hls:zcu104")));
     }
@@ -96,9 +100,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         None if arguments.emit == Kind::Staticlib => {
             PathBuf::from(format!("lib{}.a", compiled.manifest.name))
         }
-        None => PathBuf::from(format!("{}.{}", compiled.manifest.name, arguments.emit.extension())),
+        None => PathBuf::from(format!("{}.{}", compiled.manifest.name, emit.extension())),
     };
-    match arguments.emit {
+    match emit {
         Kind::Bundle => compiled.write_bundle(&output)?,
         Kind::Staticlib => {
             compiled.write_static_library(&output, &runtime_library(arguments)?)?;
@@ -119,8 +123,12 @@ pub fn run(arguments: &Arguments) -> Outcome {
         Kind::Mlir | Kind::Llvm | Kind::Asm => {
             write(&output, text(arguments, &compiled)?.as_bytes())?;
         }
-        // Refused above: these follow from the target.
-        Kind::Ptx | Kind::Hls => {}
+        Kind::Ptx => {
+            write(&output, compiled.ptx.as_ref().map_or("", |ptx| &ptx.text).as_bytes())?;
+            write(&output.with_extension("launch.json"), compiled.launch_plan()?.as_bytes())?;
+        }
+        // Refused above: it follows from the target.
+        Kind::Hls => {}
     }
     report(&compiled);
     Ok(())
@@ -133,15 +141,6 @@ fn only(arguments: &Arguments, kind: Kind) -> Result<(), Failure> {
     }
     let (target, kind) = (&arguments.compile.target, kind.extension());
     Err(Failure::Usage(format!("target {target} writes --emit {kind} only")))
-}
-
-fn ptx(arguments: &Arguments, architecture: &str) -> Outcome {
-    only(arguments, Kind::Ptx)?;
-    let model = Model::open(&arguments.model)?;
-    let module = hardware::ptx(&model, architecture, &arguments.compile.dims()?)?;
-    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.ptx", model.name())));
-    write(&output, module.text.as_bytes())?;
-    write(&output.with_extension("launch.json"), module.launch.as_bytes())
 }
 
 fn hls(arguments: &Arguments, part: &str) -> Outcome {
