@@ -17,8 +17,14 @@ fn hex(text: &str) -> Vec<u8> {
 fn formats_decode_to_the_references_bits() {
     let text = include_str!("../../../ir/interpret/tests/references/block-formats.json");
     let table: serde_json::Value = serde_json::from_str(text).unwrap();
-    let tuning =
-        Tuning { vector_bits: 256, vector_registers: 16, l1_bytes: 1 << 15, l2_bytes: 1 << 20, dot: false };
+    let tuning = Tuning {
+        vector_bits: 256,
+        vector_registers: 16,
+        l1_bytes: 1 << 15,
+        l2_bytes: 1 << 20,
+        dot: false,
+        gpu: None,
+    };
     for format in BlockFormat::ALL {
         let field = |name: &str| hex(table[format.text()][name].as_str().unwrap());
         let (mut bytes, expected) = (field("bytes"), field("values"));

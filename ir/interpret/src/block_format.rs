@@ -81,7 +81,7 @@ fn decode_block(format: BlockFormat, block: &[u8], out: &mut Vec<f32>) {
             let mut trits = |bytes: &[u8], count: u32| {
                 for place in 0..count {
                     // The byte is a fraction in base 3; the place's digit is the integer part after shifting by 3^place.
-                    let digit = |byte: &u8| u16::from(byte.wrapping_mul(3u8.pow(place))) * 3 >> 8;
+                    let digit = |byte: &u8| (u16::from(byte.wrapping_mul(3u8.pow(place))) * 3) >> 8;
                     out.extend(bytes.iter().map(|byte| (f32::from(digit(byte)) - 1.0) * half(block, 52)));
                 }
             };

@@ -141,7 +141,9 @@ impl Emitter<'_> {
         let declaration = self.kernel.buffer_of(buffer);
         let size = declaration.dtype.size();
         // An argument may start anywhere a tensor does: session memory is aligned for vectors.
-        matches!(count, 2 | 4) && size * count <= ALIGNMENT as usize && divisor(index) as usize % count == 0
+        matches!(count, 2 | 4)
+            && size * count <= ALIGNMENT as usize
+            && (divisor(index) as usize).is_multiple_of(count)
     }
 
     /// The condition of a lane that may be off.
