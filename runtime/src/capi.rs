@@ -94,7 +94,7 @@ thread_local! {
 impl Status {
     fn of(error: &Error) -> Self {
         match error {
-            Error::Argument { .. } => Status::Argument,
+            Error::Argument { .. } | Error::NoEntry { .. } => Status::Argument,
             Error::Io { .. } => Status::Io,
             Error::NotABundle { .. }
             | Error::Version { .. }
@@ -110,11 +110,16 @@ impl Status {
             | Error::InputAlignment { .. }
             | Error::TensorData { .. }
             | Error::SymbolRange { .. }
+            | Error::StateSymbol { .. }
+            | Error::StateMismatch { .. }
             | Error::Constraint { .. } => Status::Input,
             Error::OutputCount { .. } | Error::OutputType { .. } | Error::OutputBuffer { .. } => {
                 Status::Output
             }
-            Error::OutOfMemory { .. } | Error::MemoryLimit { .. } | Error::Threads { .. } => Status::Memory,
+            Error::OutOfMemory { .. }
+            | Error::MemoryLimit { .. }
+            | Error::StateMemory { .. }
+            | Error::Threads { .. } => Status::Memory,
             Error::Host { .. } | Error::Dim { .. } | Error::Program { .. } | Error::Device { .. } => {
                 Status::Run
             }

@@ -56,6 +56,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A bundle has no entry of a name.
+    #[error("the bundle has no entry `{entry}`; it has {names}")]
+    NoEntry {
+        /// The name asked for.
+        entry: String,
+        /// Names that there are.
+        names: String,
+    },
     /// The code is for another architecture.
     #[error("the program is compiled for {needed}, this machine is {host}; compile it for this machine")]
     WrongArchitecture {
@@ -268,6 +276,30 @@ pub enum Error {
         needed: u64,
         /// How much it may take.
         limit: u64,
+    },
+    /// A state would need more memory than there is.
+    #[error("the state takes {needed} bytes ({symbols}), {limit} may be used; ask for a shorter context")]
+    StateMemory {
+        /// How much it needs.
+        needed: u64,
+        /// How much may be used.
+        limit: u64,
+        /// Values of the symbols in its shapes.
+        symbols: String,
+    },
+    /// A symbol of a state tensor has no value.
+    #[error("the state needs a value for `{symbol}`; give it when the state is made")]
+    StateSymbol {
+        /// The symbol.
+        symbol: String,
+    },
+    /// A state does not have what a program takes.
+    #[error("state `{tensor}` {reason}; make one state for all entries that share it")]
+    StateMismatch {
+        /// Name of the tensor.
+        tensor: String,
+        /// What does not fit.
+        reason: String,
     },
     /// A thread cannot be started.
     #[error("cannot start {threads} threads: {source}; ask for fewer")]

@@ -66,6 +66,7 @@ pub mod memory;
 pub mod pool;
 pub mod program;
 pub mod session;
+pub mod state;
 pub mod tensor;
 
 pub use bundle::{Bundle, BundleWriter, LoadOptions};
@@ -76,4 +77,5 @@ pub use manifest::Manifest;
 pub use pool::ThreadPool;
 pub use program::{Executable, Program, WeightData};
 pub use session::{MemoryUse, Session, SessionOptions, StepTime};
+pub use state::State;
 pub use tensor::{Element, Shape, Tensor, TensorMut, TensorRef};

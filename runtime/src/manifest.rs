@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Version of the manifest format that this crate reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Alignment in bytes of arena tensors, weights in a bundle, scratch memory and owned results.
 pub const ALIGNMENT: u64 = 64;
@@ -45,6 +45,9 @@ pub struct Manifest {
     pub format: u32,
     /// Name of the model.
     pub name: String,
+    /// Name of this entry among those of a bundle; may be empty where there is only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub entry: String,
     /// Name and version of the program that wrote this.
     pub producer: String,
     /// The machine that the kernels need.
@@ -124,6 +127,8 @@ pub enum SymbolSource {
         /// Axis of its shape.
         axis: u32,
     },
+    /// Fixed when the [`State`](crate::State) of the program is made: the number of slots of a cache.
+    State,
     /// A step binds the value while the program runs: a `Host` step, a `Bind`, an `If`, a `Loop`.
     Step {
         /// The largest value it can take, over symbols bound by inputs or earlier in the table, where known. Arena
@@ -221,7 +226,8 @@ pub enum Storage {
         /// First byte.
         byte_offset: DimExpr,
     },
-    /// Memory of the session that keeps its value from run to run, zero at first. The shape is constant.
+    /// Memory of the [`State`](crate::State) that keeps its value from run to run, zero at first; found by the tensor's
+    /// name. The shape uses constants and symbols of source `State`.
     State,
     /// Strings, or elements whose number has no known bound: memory of the session that grows when it must.
     Host,
@@ -465,6 +471,7 @@ impl Manifest {
         Manifest {
             format: FORMAT_VERSION,
             name: name.into(),
+            entry: String::new(),
             producer: producer.into(),
             target: Target::host_baseline(),
             symbols: Vec::new(),

@@ -3,7 +3,7 @@
 //! ```text
 //! header, 64 bytes             section table, 64 bytes each       sections
 //!   0  magic                     0  kind                             at multiples of 64, weights of 4096,
-//!   8  version                   4  zero                             in the order of the table,
+//!   8  version                   4  entry                            in the order of the table,
 //!  12  number of sections        8  offset in the file               zeros between them,
 //!  16  length of the file       16  length                           the last one ends the file
 //!  24  zero                     24  zero
@@ -19,7 +19,7 @@ use std::ops::Range;
 pub const MAGIC: [u8; 8] = *b"tccBNDL\n";
 
 /// Version of the layout above.
-pub const BUNDLE_VERSION: u32 = 1;
+pub const BUNDLE_VERSION: u32 = 2;
 
 /// Size of the header and of each entry of the table.
 pub const ENTRY_BYTES: usize = 64;
@@ -33,11 +33,11 @@ const HASH_AT: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum SectionKind {
-    /// The manifest as JSON; exactly one.
+    /// The manifest of an entry as JSON; exactly one for each entry.
     Manifest = 1,
-    /// A relocatable ELF object with kernels.
+    /// A relocatable ELF object with kernels of an entry.
     Code = 2,
-    /// All weights, each at its offset; at most one.
+    /// The weights of all entries, each at its offset; at most one.
     Weights = 3,
     /// A relocatable ELF object to be linked into another program; never loaded; at most one.
     Library = 4,
@@ -71,6 +71,8 @@ impl SectionKind {
 pub struct Section {
     /// What it holds.
     pub kind: SectionKind,
+    /// The entry that it belongs to, counted from 0; 0 for what all share.
+    pub entry: u32,
     /// Where it is in the file.
     pub range: Range<u64>,
     /// BLAKE3 of its bytes.
@@ -110,7 +112,7 @@ pub fn encode(sections: &[Section], file_length: u64) -> Vec<u8> {
     bytes.resize(ENTRY_BYTES, 0);
     for section in sections {
         bytes.extend((section.kind as u32).to_le_bytes());
-        bytes.extend([0; 4]);
+        bytes.extend(section.entry.to_le_bytes());
         bytes.extend(section.range.start.to_le_bytes());
         bytes.extend((section.range.end - section.range.start).to_le_bytes());
         bytes.extend([0; 8]);
@@ -188,7 +190,7 @@ pub fn decode(file: &[u8]) -> Result<Vec<Section>> {
         }
         let mut hash = [0; 32];
         hash.copy_from_slice(&entry[32..]);
-        sections.push(Section { kind, range: start..next, hash });
+        sections.push(Section { kind, entry: u32_at(entry, 4), range: start..next, hash });
         end = next;
     }
     if end != file.len() as u64 {

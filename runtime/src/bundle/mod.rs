@@ -4,6 +4,9 @@
 //! loader takes part), and the weights at addresses that can be mapped. Loading checks the hash of everything that
 //! it reads, maps the weights and copies nothing of them. A bundle is native code: the hashes guard against damage,
 //! not against malice, so load only what you would run as a program. The file must stay as it is while it is in use.
+//!
+//! A bundle may hold several entries, each with a manifest and code of its own, over one set of weights: blobs of equal
+//! contents are stored once, whichever entries use them.
 
 pub mod format;
 mod writer;
@@ -31,12 +34,62 @@ pub struct LoadOptions {
 /// The bytes of a bundle, shared with the weights.
 type Source = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
-/// A bundle that was read and checked, whose code has not been loaded.
-pub struct Bundle {
+/// One program of a bundle.
+pub struct Entry {
     manifest: Manifest,
-    sections: Vec<Section>,
     code: Vec<Vec<u8>>,
     weights: Vec<WeightData>,
+}
+
+impl Entry {
+    /// What the program is.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The objects with kernels.
+    pub fn code(&self) -> &[Vec<u8>] {
+        &self.code
+    }
+
+    /// The data of each of the manifest's weights.
+    pub fn weights(&self) -> &[WeightData] {
+        &self.weights
+    }
+
+    /// Reads all weights and compares their hashes.
+    fn verify_weights(&self) -> Result<()> {
+        for (index, (blob, data)) in self.manifest.weights.iter().zip(&self.weights).enumerate() {
+            let field = || format!("weights[{index}] (`{}`)", blob.name);
+            let Some(expected) = &blob.hash else {
+                return Err(Error::damaged(field(), "it has no hash"));
+            };
+            if blake3::hash(data.bytes()).to_hex().as_str() != expected {
+                return Err(Error::damaged(field(), "its hash does not match"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the code, for this machine only.
+    pub fn load(&self, options: &LoadOptions) -> Result<Executable> {
+        cpu::check(&self.manifest.target)?;
+        if options.verify_weights {
+            self.verify_weights()?;
+        }
+        let registry = options.registry.clone().unwrap_or_default();
+        let program = Program::link(self.manifest.clone(), &self.code, self.weights.clone())?;
+        // SAFETY: the compiler wrote manifest and code together, which their hashes confirm, and its kernels keep the
+        // contract; the program owns the images that the kernels are in.
+        unsafe { Executable::from_program_with(program, &registry) }
+    }
+}
+
+/// A bundle that was read and checked, whose code has not been loaded.
+pub struct Bundle {
+    /// At least one.
+    entries: Vec<Entry>,
+    sections: Vec<Section>,
     source: Source,
 }
 
@@ -63,51 +116,48 @@ impl Bundle {
     pub fn from_source(source: Source) -> Result<Self> {
         let bytes = (*source).as_ref();
         let sections = format::decode(bytes)?;
-        let of_kind = |kind| sections.iter().filter(move |section| section.kind == kind);
-        let content = |section: &Section| &bytes[section.range.start as usize..section.range.end as usize];
-        for kind in [SectionKind::Manifest, SectionKind::Weights, SectionKind::Library] {
-            let count = of_kind(kind).count();
-            if count > 1 || (count == 0 && kind == SectionKind::Manifest) {
-                return Err(Error::damaged("section table", format!("{count} sections `{}`", kind.name())));
+        let count = |kind| sections.iter().filter(|section: &&Section| section.kind == kind).count();
+        for kind in [SectionKind::Weights, SectionKind::Library] {
+            if count(kind) > 1 {
+                return Err(Error::damaged(
+                    "section table",
+                    format!("{} sections `{}`", count(kind), kind.name()),
+                ));
             }
         }
-        let checked = |section: &Section| -> Result<Vec<u8>> {
-            let copy = content(section).to_vec();
-            section.check(&copy)?;
-            Ok(copy)
-        };
-        let mut manifest = None;
-        for section in of_kind(SectionKind::Manifest) {
-            manifest = Some(parse_manifest(&checked(section)?)?);
+        let number = count(SectionKind::Manifest);
+        let in_order = sections.iter().filter(|section| section.kind == SectionKind::Manifest);
+        let in_order = in_order.zip(0..).all(|(section, expected)| section.entry == expected);
+        if number == 0 || !in_order || sections.iter().any(|section| section.entry as usize >= number) {
+            return Err(Error::damaged(
+                "section table",
+                format!("{number} manifests that do not fit the entries"),
+            ));
         }
-        let manifest = manifest.ok_or_else(|| Error::damaged("section table", "no manifest"))?;
-        let code = of_kind(SectionKind::Code).map(checked).collect::<Result<Vec<_>>>()?;
-        check_code_hash(&manifest, &code)?;
-        let weights_range =
-            of_kind(SectionKind::Weights).map(|section| section.range.clone()).next().unwrap_or(0..0);
-        let mut weights = Vec::with_capacity(manifest.weights.len());
-        for (index, blob) in manifest.weights.iter().enumerate() {
-            let start = weights_range.start.checked_add(blob.offset);
-            let end =
-                start.and_then(|start| start.checked_add(blob.bytes)).filter(|end| *end <= weights_range.end);
-            let data = match (start, end) {
-                (Some(start), Some(end)) => {
-                    WeightData::new(Arc::clone(&source), start as usize..end as usize)
-                }
-                _ => None,
-            };
-            weights.push(data.ok_or_else(|| {
-                let field = format!("weights[{index}] (`{}`)", blob.name);
-                Error::damaged(field, format!("{} bytes at {} leave the weights", blob.bytes, blob.offset))
-            })?);
+        let mut entries = Vec::with_capacity(number);
+        for entry in 0..number as u32 {
+            entries.push(read_entry(&source, &sections, entry)?);
         }
-        manifest.validate()?;
-        Ok(Bundle { manifest, sections, code, weights, source })
+        check_names(entries.iter().map(|entry: &Entry| &entry.manifest))?;
+        Ok(Bundle { entries, sections, source })
     }
 
-    /// What the program is.
+    /// The programs, at least one.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The program of this name.
+    pub fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries.iter().find(|entry| entry.manifest.entry == name).ok_or_else(|| {
+            let names: Vec<&str> = self.entries.iter().map(|entry| entry.manifest.entry.as_str()).collect();
+            Error::NoEntry { entry: name.to_owned(), names: names.join(", ") }
+        })
+    }
+
+    /// What the first program is.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.entries[0].manifest
     }
 
     /// The section table.
@@ -115,14 +165,14 @@ impl Bundle {
         &self.sections
     }
 
-    /// The objects with kernels.
+    /// The objects with kernels of the first program.
     pub fn code(&self) -> &[Vec<u8>] {
-        &self.code
+        &self.entries[0].code
     }
 
-    /// The data of each of the manifest's weights.
+    /// The data of each weight of the first program.
     pub fn weights(&self) -> &[WeightData] {
-        &self.weights
+        &self.entries[0].weights
     }
 
     /// The object for linking into another program, after a check of its hash.
@@ -135,32 +185,66 @@ impl Bundle {
         Ok(Some(bytes))
     }
 
-    /// Reads all weights and compares their hashes.
+    /// Reads all weights of all programs and compares their hashes.
     pub fn verify_weights(&self) -> Result<()> {
-        for (index, (blob, data)) in self.manifest.weights.iter().zip(&self.weights).enumerate() {
-            let field = || format!("weights[{index}] (`{}`)", blob.name);
-            let Some(expected) = &blob.hash else {
-                return Err(Error::damaged(field(), "it has no hash"));
-            };
-            if blake3::hash(data.bytes()).to_hex().as_str() != expected {
-                return Err(Error::damaged(field(), "its hash does not match"));
-            }
-        }
-        Ok(())
+        self.entries.iter().try_for_each(Entry::verify_weights)
     }
 
-    /// Loads the code, for this machine only.
+    /// Loads the code of the first program, for this machine only.
     pub fn load(self, options: &LoadOptions) -> Result<Executable> {
-        cpu::check(&self.manifest.target)?;
-        if options.verify_weights {
-            self.verify_weights()?;
-        }
-        let registry = options.registry.clone().unwrap_or_default();
-        let program = Program::link(self.manifest, &self.code, self.weights)?;
-        // SAFETY: the compiler wrote manifest and code together, which their hashes confirm, and its kernels keep the
-        // contract; the program owns the images that the kernels are in.
-        unsafe { Executable::from_program_with(program, &registry) }
+        self.entries[0].load(options)
     }
+
+    /// Loads the code of the program of this name, for this machine only.
+    pub fn load_entry(&self, name: &str, options: &LoadOptions) -> Result<Executable> {
+        self.entry(name)?.load(options)
+    }
+}
+
+/// Reads and checks the sections of one entry.
+fn read_entry(source: &Source, sections: &[Section], entry: u32) -> Result<Entry> {
+    let bytes = (**source).as_ref();
+    let of_kind =
+        |kind| sections.iter().filter(move |section| section.kind == kind && section.entry == entry);
+    let checked = |section: &Section| -> Result<Vec<u8>> {
+        let copy = bytes[section.range.start as usize..section.range.end as usize].to_vec();
+        section.check(&copy)?;
+        Ok(copy)
+    };
+    let manifest = of_kind(SectionKind::Manifest).next();
+    let manifest = manifest.ok_or_else(|| Error::damaged("section table", "no manifest"))?;
+    let manifest = parse_manifest(&checked(manifest)?)?;
+    let code = of_kind(SectionKind::Code).map(checked).collect::<Result<Vec<_>>>()?;
+    check_code_hash(&manifest, &code)?;
+    let weights_range = sections.iter().find(|section| section.kind == SectionKind::Weights);
+    let weights_range = weights_range.map_or(0..0, |section| section.range.clone());
+    let mut weights = Vec::with_capacity(manifest.weights.len());
+    for (index, blob) in manifest.weights.iter().enumerate() {
+        let start = weights_range.start.checked_add(blob.offset);
+        let end =
+            start.and_then(|start| start.checked_add(blob.bytes)).filter(|end| *end <= weights_range.end);
+        let data = match (start, end) {
+            (Some(start), Some(end)) => WeightData::new(Arc::clone(source), start as usize..end as usize),
+            _ => None,
+        };
+        weights.push(data.ok_or_else(|| {
+            let field = format!("weights[{index}] (`{}`)", blob.name);
+            Error::damaged(field, format!("{} bytes at {} leave the weights", blob.bytes, blob.offset))
+        })?);
+    }
+    manifest.validate()?;
+    Ok(Entry { manifest, code, weights })
+}
+
+/// Entries have different names.
+fn check_names<'m>(manifests: impl Iterator<Item = &'m Manifest>) -> Result<()> {
+    let mut names = std::collections::BTreeSet::new();
+    for manifest in manifests {
+        if !names.insert(&manifest.entry) {
+            return Err(Error::manifest("entry", format!("two programs are entry `{}`", manifest.entry)));
+        }
+    }
+    Ok(())
 }
 
 impl Executable {

@@ -200,6 +200,7 @@ fn forge(manifest: &[u8]) -> Vec<u8> {
         .zip(&starts)
         .map(|((kind, bytes), &start)| Section {
             kind: *kind,
+            entry: 0,
             range: start..start + bytes.len() as u64,
             hash: *blake3::hash(bytes).as_bytes(),
         })
@@ -254,7 +255,11 @@ proptest! {
         let loaded = read(forged).and_then(|bundle| bundle.load(&LoadOptions::default()));
         if let Ok(executable) = loaded {
             // Preparing evaluates every size, and takes no more memory than it may.
-            let options = crate::SessionOptions { threads: 1, memory_limit: Some(1 << 24), pool: None };
+            let options = crate::SessionOptions {
+                threads: 1,
+                memory_limit: Some(1 << 24),
+                ..crate::SessionOptions::default()
+            };
             let mut session = Session::with_options(&Arc::new(executable), &options).unwrap();
             let shape = Shape::new(&[n, 5]).unwrap();
             drop(session.prepare(&[&shape]));
@@ -265,4 +270,46 @@ proptest! {
     fn forged_text_never_panics(text in "\\PC*") {
         prop_assert!(read(forge(text.as_bytes())).is_err());
     }
+}
+
+/// `bias` twice over the same weights, under two names, and then the first again with other ones.
+fn entries() -> BundleWriter {
+    let named = |name: &str| Manifest { entry: name.to_owned(), ..manifest() };
+    let bias: Vec<u8> = (1..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    BundleWriter::new(named("decode"))
+        .code(object().clone())
+        .weight(vec![1, 2, 3])
+        .weight(bias.clone())
+        .entry(named("prefill"))
+        .code(object().clone())
+        .weight(vec![1, 2, 3])
+        .weight(bias)
+        .entry(named("zero"))
+        .code(object().clone())
+        .weight(vec![1, 2, 4])
+        .weight(vec![0; 20])
+}
+
+#[test]
+fn entries_share_weights() {
+    let bundle = read(entries().to_bytes().unwrap()).unwrap();
+    let names: Vec<&str> = bundle.entries().iter().map(|entry| entry.manifest().entry.as_str()).collect();
+    assert_eq!(names, ["decode", "prefill", "zero"]);
+    let address = |entry: usize| bundle.entries()[entry].weights()[1].bytes().as_ptr();
+    assert_eq!(address(0), address(1));
+    assert_ne!(address(0), address(2));
+    let options = LoadOptions { verify_weights: true, ..LoadOptions::default() };
+    check_runs(bundle.load_entry("prefill", &options).unwrap());
+    let zero = Arc::new(bundle.load_entry("zero", &options).unwrap());
+    let outputs =
+        Session::new(&zero, 1).unwrap().run(&[TensorRef::from_slice(&[1, 5], &[2f32; 5]).unwrap()]).unwrap();
+    assert_eq!(outputs[0].elements::<f32>().unwrap(), [2.0; 5]);
+    let error = bundle.load_entry("train", &options).unwrap_err().to_string();
+    assert!(error.contains("`train`") && error.contains("decode, prefill, zero"), "{error}");
+    check_runs(bundle.load(&options).unwrap());
+    let twice = BundleWriter::new(manifest()).entry(manifest()).to_bytes();
+    assert!(twice.is_err(), "weights are missing");
+    let named = Manifest { entry: "a".into(), ..Manifest::new("a", "tests") };
+    let same = BundleWriter::new(named.clone()).entry(named).to_bytes();
+    assert!(same.unwrap_err().to_string().contains("entry `a`"));
 }

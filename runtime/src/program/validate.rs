@@ -6,7 +6,8 @@
 //! - Tensors: at most `MAX_RANK` dimensions; strings are `Input`, `Output` or `Host`; aliases form no circle;
 //!   weights lie inside their blob, have constant shape and the size they say; arena tensors whose shape needs
 //!   data-dependent symbols have bounds, and either all arena tensors carry 64-byte aligned offsets that never
-//!   overlap while alive, or none does. An output in the arena lives to the last step.
+//!   overlap while alive, or none does. An output in the arena lives to the last step. State tensors have different
+//!   names, and their shapes use symbols of source `State` only.
 //! - Steps: as many buffers and dims as the kernel takes; nothing writes an input or a weight; no kernel sees a
 //!   string; arena tensors are alive where they are used; conditions are `bool`, counts `i64`; symbols bound by a
 //!   step are `Step` symbols and found in the shapes they are bound from; outputs of a host step share no memory
@@ -55,6 +56,11 @@ impl Manifest {
     /// Whether a step binds this symbol while the program runs.
     pub fn is_data_dependent(&self, symbol: SymbolId) -> bool {
         matches!(self.symbols.get(symbol as usize), Some(symbol) if matches!(symbol.source, SymbolSource::Step { .. }))
+    }
+
+    /// Whether the state fixes this symbol.
+    pub fn is_state_symbol(&self, symbol: SymbolId) -> bool {
+        self.symbols.get(symbol as usize).is_some_and(|symbol| symbol.source == SymbolSource::State)
     }
 
     /// The tensor whose memory this one uses: itself unless it is an alias. Stops after [`MAX_ALIAS_DEPTH`] aliases,
@@ -130,7 +136,7 @@ impl Manifest {
                         return Err(Error::manifest(field, "its bound uses symbols bound after it"));
                     }
                 }
-                SymbolSource::Step { bound: None } => {}
+                SymbolSource::Step { bound: None } | SymbolSource::State => {}
             }
         }
         for (index, constraint) in self.constraints.iter().enumerate() {
@@ -209,7 +215,6 @@ impl Manifest {
             }
         }
         let is_string = tensor.dtype == DType::String;
-        let is_constant = tensor.shape.iter().all(|dim| dim.as_const().is_some());
         match &tensor.storage {
             Storage::Input(index) if self.inputs.get(*index as usize).map(|port| port.tensor) != Some(id) => {
                 fail(".storage", format!("is input {index}, which is not this tensor"))
@@ -250,8 +255,18 @@ impl Manifest {
                 }
                 Ok(())
             }
-            Storage::State if is_constant => Ok(()),
-            Storage::State => fail(".storage", "state needs a constant shape".into()),
+            Storage::State
+                if tensor.shape.iter().any(|dim| dim.any_symbol(|id| !self.is_state_symbol(id))) =>
+            {
+                fail(".storage", "the shape of state uses a symbol that the state does not fix".into())
+            }
+            Storage::State => {
+                let same = |other: &TensorInfo| other.storage == Storage::State && other.name == tensor.name;
+                match self.tensors[..id as usize].iter().any(same) {
+                    true => fail(".storage", "two state tensors have this name".into()),
+                    false => Ok(()),
+                }
+            }
             Storage::Alias { of, byte_offset } => {
                 if *of as usize >= self.tensors.len() {
                     return fail(".storage", format!("is in tensor {of} of {}", self.tensors.len()));

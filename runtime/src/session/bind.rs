@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{Constraint, Manifest, Relation, SymbolSource};
 use crate::tensor::{DataRef, TensorRef};
 
-/// Fills in the values of all input symbols; the others become unknown.
+/// Fills in the values of all input symbols; those of the state stay, the others become unknown.
 pub(crate) fn bind_inputs(
     manifest: &Manifest,
     inputs: &[TensorRef],
@@ -56,6 +56,7 @@ pub(crate) fn bind_shapes<'a>(
             SymbolSource::Input { input, axis } => {
                 i64::try_from(shape_of(input as usize)[axis as usize]).ok()
             }
+            SymbolSource::State => *value,
             SymbolSource::Step { .. } => None,
         };
     }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{Manifest, Storage, SymbolSource, TensorId};
 use crate::memory::aligned::AlignedBytes;
 use crate::program::Executable;
+use crate::state::State;
 use crate::tensor::shape::{Shape, elements};
 use std::sync::Arc;
 
@@ -41,21 +42,21 @@ pub(crate) struct SessionMemory {
     pub places: Vec<(u64, u64)>,
     pub inputs: Vec<Lent>,
     pub outputs: Vec<Lent>,
-    /// Memory of `State`, `Host` and string tensors, by tensor.
+    /// Memory of `Host` and string tensors, by tensor.
     pub owned: Vec<Owned>,
+    /// Address and size of `State` tensors, by tensor; the session holds the state.
+    pub state: Vec<(*mut u8, usize)>,
 }
 
 impl SessionMemory {
-    pub fn new(executable: Arc<Executable>) -> Result<Self> {
+    pub fn new(executable: Arc<Executable>, state: &State) -> Result<Self> {
         let manifest = &executable.manifest;
         let mut owned: Vec<Owned> = Vec::new();
         owned.resize_with(manifest.tensors.len(), Owned::default);
-        for (id, tensor) in manifest.tensors.iter().enumerate() {
+        let mut places = vec![(std::ptr::null_mut(), 0); manifest.tensors.len()];
+        for (place, tensor) in places.iter_mut().zip(&manifest.tensors) {
             if tensor.storage == Storage::State {
-                let bytes = manifest.constant_bytes(tensor).and_then(|bytes| usize::try_from(bytes).ok());
-                let bytes =
-                    bytes.ok_or_else(|| Error::manifest(format!("tensors[{id}].shape"), "is too large"))?;
-                owned[id].bytes.resize(bytes, "state")?;
+                *place = state.place(manifest, tensor)?;
             }
         }
         Ok(SessionMemory {
@@ -65,6 +66,7 @@ impl SessionMemory {
             inputs: vec![Lent::NONE; manifest.inputs.len()],
             outputs: vec![Lent::NONE; manifest.outputs.len()],
             owned,
+            state: places,
             executable,
         })
     }
@@ -133,7 +135,8 @@ impl SessionMemory {
                 let (offset, bytes) = self.places[id as usize];
                 (self.arena.raw().wrapping_add(offset as usize), bytes as usize)
             }
-            Storage::State | Storage::Host => {
+            Storage::State => self.state[id as usize],
+            Storage::Host => {
                 let bytes = &self.owned[id as usize].bytes;
                 (bytes.raw(), bytes.len())
             }

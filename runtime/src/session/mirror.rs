@@ -60,7 +60,11 @@ impl Mirror {
                 (Region::Weight(*blob), data.as_ptr(), data.len())
             }
             Storage::Arena { .. } => (Region::Arena, memory.arena.raw().cast_const(), memory.arena.len()),
-            _ => {
+            Storage::State => {
+                let (start, bytes) = memory.state[root as usize];
+                (Region::Own(root), start.cast_const(), bytes)
+            }
+            Storage::Host | Storage::Alias { .. } => {
                 let own = &memory.owned[root as usize].bytes;
                 (Region::Own(root), own.raw().cast_const(), own.len())
             }

@@ -1,4 +1,4 @@
-//! A session runs a program: it owns the arena, the state and the memory for host tensors, and knows the threads.
+//! A session runs a program: it owns the arena and the memory for host tensors, and knows the state and the threads.
 //!
 //! When the values of the input symbols change, a session prepares: it plans the arena, sizes scratch memory and
 //! evaluates all arguments that do not depend on data. Between such changes a run allocates nothing, except that
@@ -17,6 +17,7 @@ use crate::manifest::Storage;
 use crate::memory::aligned::AlignedBytes;
 use crate::pool::ThreadPool;
 use crate::program::Executable;
+use crate::state::State;
 use crate::tensor::shape::checked_bytes;
 use crate::tensor::{DataMut, DataRef, Tensor, TensorMut, TensorRef};
 use execute::Pending;
@@ -34,6 +35,9 @@ pub struct SessionOptions {
     pub threads: usize,
     /// A pool shared with other sessions.
     pub pool: Option<Arc<ThreadPool>>,
+    /// The state that runs read and write, shared with other sessions; without it the session makes its own, which
+    /// takes a program whose state has constant shapes.
+    pub state: Option<Arc<State>>,
     /// The most memory that arena, scratch and state may take together; no limit when absent.
     pub memory_limit: Option<u64>,
 }
@@ -68,6 +72,7 @@ pub struct StepTime {
 pub struct Session {
     executable: Arc<Executable>,
     pool: Arc<ThreadPool>,
+    state: Arc<State>,
     memory: SessionMemory,
     prepared: Prepared,
     /// Symbol values of the run about to start.
@@ -82,8 +87,8 @@ pub struct Session {
     mirror: Option<Mirror>,
 }
 
-// SAFETY: the raw pointers inside lead to memory that the session owns, to weights that nobody writes, and, during a
-// run, to tensors that its caller lends; none is tied to a thread.
+// SAFETY: the raw pointers inside lead to memory that the session owns, to the state, which it holds and locks to run, to
+// weights that nobody writes, and, during a run, to tensors that its caller lends; none is tied to a thread.
 unsafe impl Send for Session {}
 
 impl Session {
@@ -98,7 +103,18 @@ impl Session {
             Some(pool) => Arc::clone(pool),
             None => Arc::new(ThreadPool::new(options.threads)?),
         };
-        let memory = SessionMemory::new(Arc::clone(executable))?;
+        let manifest = &executable.manifest;
+        let state = match &options.state {
+            // The device's copy of a tensor is the valid one, which other sessions would not see.
+            Some(_) if executable.device.is_some() => {
+                let reason = "cannot be shared by programs that run on a device".to_owned();
+                return Err(Error::StateMismatch { tensor: String::new(), reason });
+            }
+            Some(state) => Arc::clone(state),
+            None => State::new(&[manifest], &[], options.memory_limit)?,
+        };
+        let candidate = state.values_for(manifest)?;
+        let memory = SessionMemory::new(Arc::clone(executable), &state)?;
         let prepared = Prepared::new(executable, &memory);
         let mirror = match &executable.device {
             Some(device) => Some(Mirror::new(device.open()?)),
@@ -107,8 +123,9 @@ impl Session {
         let session = Session {
             executable: Arc::clone(executable),
             pool,
+            state,
             prepared,
-            candidate: vec![None; executable.manifest.symbols.len()],
+            candidate,
             memory,
             pending: Vec::new(),
             scratch: HostScratch::default(),
@@ -129,6 +146,11 @@ impl Session {
     /// The threads.
     pub fn pool(&self) -> &Arc<ThreadPool> {
         &self.pool
+    }
+
+    /// The state.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
     }
 
     /// The memory taken since the last preparation.
@@ -156,11 +178,7 @@ impl Session {
 
     /// Sets all state tensors to zero, as they were at first.
     pub fn reset_state(&mut self) {
-        for (owned, tensor) in self.memory.owned.iter_mut().zip(&self.executable.manifest.tensors) {
-            if tensor.storage == Storage::State {
-                owned.bytes.fill(0);
-            }
-        }
+        self.state.reset();
         if let Some(mirror) = &mut self.mirror {
             mirror.state_on_host = true;
         }
@@ -194,6 +212,8 @@ impl Session {
 
     /// Runs the program and returns its outputs.
     pub fn run(&mut self, inputs: &[TensorRef<'_>]) -> Result<Vec<Tensor>> {
+        let state = Arc::clone(&self.state);
+        let _running = state.lock();
         self.start(inputs)?;
         let executable = Arc::clone(&self.executable);
         let mut direct: Vec<AlignedBytes> = Vec::with_capacity(self.memory.outputs.len());
@@ -230,6 +250,8 @@ impl Session {
     ///
     /// A buffer must be as large as the output can get; [`output_bytes`](Self::output_bytes) tells the size.
     pub fn run_into(&mut self, inputs: &[TensorRef<'_>], outputs: &mut [TensorMut<'_>]) -> Result<()> {
+        let state = Arc::clone(&self.state);
+        let _running = state.lock();
         self.start(inputs)?;
         let executable = Arc::clone(&self.executable);
         let manifest = &executable.manifest;

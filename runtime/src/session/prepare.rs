@@ -49,7 +49,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub fn new(executable: &Executable, memory: &SessionMemory) -> Self {
-        let state = memory.owned.iter().map(|owned| owned.bytes.len() as u64).sum();
+        let state = memory.state.iter().map(|(_, bytes)| *bytes as u64).sum();
         Prepared {
             symbols: None,
             dims: vec![0; executable.analysis.dims],

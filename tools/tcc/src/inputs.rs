@@ -64,7 +64,7 @@ pub fn random(manifest: &Manifest, dims: &Dims, seed: u64) -> Result<Inputs, Err
         .map(|symbol| match (&symbol.source, dims.get(&symbol.name)) {
             (SymbolSource::Input { .. }, Some(range)) => Some(range.low),
             (SymbolSource::Input { .. }, None) => Some(symbol.lo.max(1)),
-            (SymbolSource::Step { .. }, _) => None,
+            (SymbolSource::Step { .. } | SymbolSource::State, _) => None,
         })
         .collect();
     let mut noise = Noise(seed);
