@@ -3,6 +3,9 @@
 //! A row of weights is a whole number of blocks; each block is `bytes()` bytes that decode to `elements()` numbers on
 //! their own. The layouts are those of the ggml project (`ggml-common.h`, `ggml-quants.c`).
 
+use std::ops::Range;
+
+use crate::attribute::{Attribute, AttributeValue};
 use crate::word_attribute;
 
 word_attribute! {
@@ -83,6 +86,70 @@ impl BlockFormat {
     /// Numbers in a row of so many bytes; `None` where the row is no whole number of blocks.
     pub fn row_elements(self, bytes: usize) -> Option<usize> {
         bytes.is_multiple_of(self.bytes()).then(|| bytes / self.bytes())?.checked_mul(self.elements())
+    }
+}
+
+/// How the weights of a `block_contract` are given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum WeightForm {
+    /// One operand: rows of whole blocks, as for `decode_blocks`.
+    Blocks(BlockFormat),
+    /// Three operands as for `dequantize` along the last axis: integer codes, and a scale and a zero for each `block`.
+    Affine {
+        /// Codes along the last axis that share a scale and a zero.
+        block: usize,
+    },
+}
+
+const AFFINE: &str = "affine:";
+
+impl Attribute for WeightForm {
+    fn to_value(&self) -> AttributeValue {
+        match self {
+            WeightForm::Blocks(format) => format.to_value(),
+            WeightForm::Affine { block } => AttributeValue::Text(format!("{AFFINE}{block}")),
+        }
+    }
+
+    fn from_value(value: &AttributeValue) -> Result<Self, String> {
+        match value {
+            AttributeValue::Text(text) if text.starts_with(AFFINE) => {
+                let block = text[AFFINE.len()..].parse();
+                let block = block.map_err(|_| format!("'{text}' names no block length"))?;
+                Ok(WeightForm::Affine { block })
+            }
+            other => BlockFormat::from_value(other).map(WeightForm::Blocks),
+        }
+    }
+}
+
+/// Positions of the operands of a `block_contract`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlockOperands {
+    /// The activations: `x`, or codes, scales and sums.
+    pub activations: Range<usize>,
+    /// The weights: bytes, or codes, scale and zero.
+    pub weights: Range<usize>,
+    /// The expert of each row.
+    pub experts: Option<usize>,
+    /// The first further operand of the epilogue.
+    pub rest: usize,
+}
+
+impl BlockOperands {
+    /// The positions for attributes of the operator.
+    pub fn of(weights: WeightForm, quantized: bool, experts: bool) -> BlockOperands {
+        let first = if quantized { 3 } else { 1 };
+        let count = match weights {
+            WeightForm::Blocks(_) => 1,
+            WeightForm::Affine { .. } => 3,
+        };
+        BlockOperands {
+            activations: 0..first,
+            weights: first..first + count,
+            experts: experts.then_some(first + count),
+            rest: first + count + usize::from(experts),
+        }
     }
 }
 

@@ -3,10 +3,12 @@
 //! Extents are symbolic. Where two extents must agree and are not known to, inference takes the simpler one and reports
 //! the pair, so that the run can check it.
 
+mod blocks;
 mod cache;
 mod shape;
 mod spatial;
 
+use crate::block_format::BlockOperands;
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::operator::Operator;
@@ -392,7 +394,13 @@ fn results(operator: &Operator, operands: &[&Type], matcher: &mut Matcher) -> Re
         }
         O::DecodeBlocks { format, dtype } => {
             let x = tensor(operands, 0)?;
-            one(*dtype, shape::decode_blocks(x, *format, *dtype)?)
+            one(*dtype, blocks::decode_blocks(x, *format, *dtype)?)
+        }
+        O::QuantizeRows { group, sum } => blocks::quantize_rows(tensor(operands, 0)?, *group, *sum),
+        O::BlockContract { weights, quantized, experts, epilogue: after } => {
+            let places = BlockOperands::of(*weights, *quantized, *experts);
+            let shape = blocks::block_contract(matcher, operands, *weights, &places)?;
+            one(epilogue(matcher, after, DType::F32, &operands[places.rest..], &shape)?, shape)
         }
         O::If {} | O::Loop { .. } | O::Call { .. } => {
             fail(format!("the result types of tir.{} do not follow from its operands", operator.name()))

@@ -4,6 +4,7 @@ use tcc_ir::module::Module;
 
 use crate::cost::Machine;
 use crate::egraph::saturate::Limits;
+use crate::quantize::Activations;
 
 /// Called before (`false`) and after (`true`) each pass with its name and the module.
 pub type Observer = dyn Fn(&str, bool, &Module);
@@ -14,6 +15,8 @@ pub struct Context {
     pub machine: Machine,
     /// Limits of each saturation.
     pub limits: Limits,
+    /// How products with block-quantized weights take their activations.
+    pub activations: Activations,
     /// Sees the module around each pass, for dumps.
     pub observer: Option<Box<Observer>>,
 }
@@ -21,7 +24,7 @@ pub struct Context {
 impl Context {
     /// Default limits for a machine.
     pub fn new(machine: Machine) -> Context {
-        Context { machine, limits: Limits::default(), observer: None }
+        Context { machine, limits: Limits::default(), activations: Activations::default(), observer: None }
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`pipeline`] | the passes in order, each by name |
 //! | [`inline`], [`constant_folding`], [`dead_code`], [`common_subexpressions`] | passes that need no alternatives |
 //! | [`egraph`], [`rules`] | the e-graph and what is rewritten in it |
+//! | [`quantize`] | weights that stay packed in memory |
 //! | [`cost`] | machine models and the cost of each operator |
 
 pub mod common_subexpressions;
@@ -17,6 +18,7 @@ pub mod error;
 pub mod inline;
 pub mod pipeline;
 pub mod program;
+pub mod quantize;
 pub mod rules;
 
 pub use context::Context;

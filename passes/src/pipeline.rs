@@ -7,7 +7,7 @@ use tcc_ir::module::Module;
 use crate::context::Context;
 use crate::error::Error;
 use crate::rules;
-use crate::{common_subexpressions, constant_folding, dead_code, egraph, inline};
+use crate::{common_subexpressions, constant_folding, dead_code, egraph, inline, quantize};
 
 /// A pass.
 #[derive(Clone, Copy)]
@@ -33,6 +33,16 @@ pub const PASSES: &[Pass] = &[
         doc: "As `fold`, and widens weights that no kernel takes as narrow as they are.",
         run: constant_folding::run_on_all,
     },
+    Pass {
+        name: "narrow-floats",
+        doc: "Lets contractions read f16 and bf16 weights as they are.",
+        run: quantize::narrow_floats::run,
+    },
+    Pass {
+        name: "block-weights",
+        doc: "Makes products with block-quantized weights read them packed.",
+        run: quantize::block_weights::run,
+    },
     Pass { name: "dce", doc: "Removes operations that nothing needs.", run: dead_code::run },
     Pass { name: "cse", doc: "Merges equal operations.", run: common_subexpressions::run },
     Pass {
@@ -46,7 +56,18 @@ pub const PASSES: &[Pass] = &[
 ];
 
 /// The passes that `optimize` runs, in order.
-pub const DEFAULT: &[&str] = &["inline", "dce", "fold", "cse", "egraph", "fold-weights", "cse", "dce"];
+pub const DEFAULT: &[&str] = &[
+    "inline",
+    "dce",
+    "narrow-floats",
+    "fold",
+    "cse",
+    "egraph",
+    "block-weights",
+    "fold-weights",
+    "cse",
+    "dce",
+];
 
 /// Optimizes a module: the default pipeline.
 pub fn optimize(module: &mut Module, context: &Context) -> Result<(), Error> {

@@ -5,6 +5,8 @@
 //! host functions and views (a reshape is an alias) are not kernels; the program builder treats them.
 
 mod attention;
+mod block_contract;
+mod block_packing;
 mod blocks;
 mod context;
 mod contract;
@@ -16,6 +18,7 @@ mod normalize;
 mod packing;
 mod pointwise;
 mod quantize;
+mod quantize_rows;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -31,6 +34,7 @@ use tcc_ir::types::TensorType;
 
 use crate::ir::Kernel;
 
+pub use block_packing::{BlockPacking, BlockPart};
 pub use context::{Lowering, Tuning};
 pub use gpu::Gpu;
 pub use packing::{PackedLayout, Packing};
@@ -46,6 +50,8 @@ pub enum Argument {
     Temporary(usize),
     /// Operand rearranged at compile time: index into [`Lowered::packings`].
     Packed(usize),
+    /// One array of packed weights: index into [`Lowered::blocks`].
+    Block(usize),
 }
 
 /// One kernel and what it is called with.
@@ -69,6 +75,8 @@ pub struct Lowered {
     pub temporaries: Vec<TensorType>,
     /// Constant operands that the kernels read in another order.
     pub packings: Vec<Packing>,
+    /// Arrays that block-quantized weights are packed into.
+    pub blocks: Vec<BlockPacking>,
 }
 
 /// Why an operation has no kernel.
@@ -161,6 +169,10 @@ pub fn lower(
             quantize::dequantize(&mut lowering, *dtype, *axis, *block)?
         }
         Operator::DecodeBlocks { format, dtype } => blocks::decode_blocks(&mut lowering, *format, *dtype)?,
+        Operator::QuantizeRows { group, sum } => quantize_rows::quantize_rows(&mut lowering, *group, *sum)?,
+        Operator::BlockContract { weights, quantized, experts, epilogue } => {
+            block_contract::block_contract(&mut lowering, *weights, *quantized, *experts, epilogue)?
+        }
         Operator::Constant { .. }
         | Operator::Bind { .. }
         | Operator::TopK { .. }

@@ -202,7 +202,9 @@ fn run(case: &Case, lowered: &Lowered, n: i64, prepare: &dyn Fn(&Kernel) -> Kern
                 Argument::Operand(index) => operands[*index].clone(),
                 Argument::Result(_) => result.clone(),
                 Argument::Temporary(index) => temporaries[*index].clone(),
-                Argument::Packed(_) => panic!("nothing is constant, so nothing is packed"),
+                Argument::Packed(_) | Argument::Block(_) => {
+                    panic!("nothing is constant, so nothing is packed")
+                }
             })
             .collect();
         let mut slices: Vec<&mut [u8]> = arguments.iter_mut().map(|bytes| &mut bytes[..]).collect();

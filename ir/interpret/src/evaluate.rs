@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use tcc_ir::attribute::Real;
+use tcc_ir::block_format::BlockOperands;
 use tcc_ir::data::Data;
 use tcc_ir::dim::{Dim, Symbol};
 use tcc_ir::infer::infer;
@@ -21,8 +22,8 @@ use crate::resize::Resize;
 use crate::tensor::Tensor;
 use crate::window::Windows;
 use crate::{
-    attention, block_format, cache, contract, convolve, elementwise, gather, grid_sample, movement,
-    normalize, quantize, random, recurrent, reduce, resize, sort, window,
+    attention, block_contract, block_format, cache, contract, convolve, elementwise, gather, grid_sample,
+    movement, normalize, quantize, random, recurrent, reduce, resize, sort, window,
 };
 
 /// The results of one operation on constant operands; `dims` gives the values of symbols among its attributes.
@@ -238,6 +239,11 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             one(quantize::dequantize(x()?, operands[1], operands[2], groups, *dtype))
         }
         O::DecodeBlocks { format, dtype } => one(block_format::decode(x()?, *format, *dtype, shape)),
+        O::QuantizeRows { group, sum } => block_contract::quantize_rows(x()?, *group, *sum, &shapes),
+        O::BlockContract { weights, quantized, experts, epilogue } => {
+            let places = BlockOperands::of(*weights, *quantized, *experts);
+            one(block_contract::block_contract(*weights, &places, epilogue, operands, shape))
+        }
         O::Random { kind, dtype, a, b, seed, .. } => {
             let epoch = if *seed == 0 { context.epoch } else { 0 };
             let stream = Stream { seed: *seed as u64, epoch };

@@ -25,6 +25,7 @@
 
 mod accumulate;
 mod attention;
+mod block_contract;
 mod block_format;
 mod cache;
 mod context;

@@ -1,7 +1,6 @@
 //! Shapes of reductions, contractions, data movement and composites.
 
 use super::{InferError, Matcher, Result, check_axis, fail, gates, tensor};
-use crate::block_format::BlockFormat;
 use crate::contraction::ContractionSpec;
 use crate::dim::Dim;
 use crate::dtype::DType;
@@ -56,23 +55,6 @@ pub(super) fn contract(
         }
     };
     spec.out.iter().map(extent).collect()
-}
-
-/// Rows of bytes as rows of numbers.
-pub(super) fn decode_blocks(x: &TensorType, format: BlockFormat, dtype: DType) -> Result<Vec<Dim>> {
-    if x.dtype() != DType::U8 || !dtype.is_float() {
-        return fail(format!("decode_blocks takes ui8 to floating point, got {x} to {dtype}"));
-    }
-    let row = x.shape.last().and_then(Dim::as_const).and_then(|row| usize::try_from(row).ok());
-    let Some(elements) = row.and_then(|row| format.row_elements(row)) else {
-        return fail(format!(
-            "rows of {x} are no whole number of {} blocks of {} bytes",
-            format.text(),
-            format.bytes()
-        ));
-    };
-    let rows = x.shape[..x.rank() - 1].iter().cloned();
-    Ok(rows.chain([Dim::from(elements)]).collect())
 }
 
 pub(super) fn concat(matcher: &mut Matcher, operands: &[&Type], axis: usize) -> Result<Vec<Type>> {

@@ -123,6 +123,11 @@ impl Machine {
         Machine { cores, ..found }
     }
 
+    /// True for processors, false for parts that are programmed through kernels of their own.
+    pub fn is_processor(&self) -> bool {
+        self.name.starts_with("cpu")
+    }
+
     /// Seconds to move `bytes` that were last touched by the step before: from the smallest cache that holds them.
     pub fn seconds_to_move(&self, bytes: f64) -> f64 {
         let cores = self.cores.max(1) as f64;

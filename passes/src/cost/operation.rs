@@ -171,8 +171,16 @@ fn work(
         O::Scan { .. } | O::ArgReduce { .. } => (estimate.simple(4.0 * input), all),
         O::TopK { .. } => (estimate.simple(16.0 * input), all),
         O::Resize { .. } | O::GridSample { .. } | O::Rope { .. } => (estimate.simple(8.0 * outputs), all),
+        O::BlockContract { quantized, .. } => {
+            let depth = operands
+                .first()
+                .and_then(|x| x.shape.last())
+                .map_or(1.0, |depth| estimate.sizes.value(depth));
+            let accumulator = if *quantized { DType::I32 } else { DType::F32 };
+            (estimate.multiply_adds(outputs * depth, dtype, accumulator), all)
+        }
         // The scalar functions that they stand for fuse with their neighbours and cost no more.
-        O::Quantize { .. } | O::Dequantize { .. } | O::DecodeBlocks { .. } => {
+        O::Quantize { .. } | O::Dequantize { .. } | O::DecodeBlocks { .. } | O::QuantizeRows { .. } => {
             (estimate.simple(8.0 * outputs), all)
         }
         _ => (estimate.simple(outputs), all),

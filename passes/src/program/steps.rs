@@ -332,6 +332,20 @@ impl<'a> ProgramBuilder<'a> {
                 .map_err(|reason| self.unsupported(operation, format!("packing a constant: {reason}")))?;
             packed.push(self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &arranged)?);
         }
+        let mut blocks = Vec::new();
+        for packing in &lowered.blocks {
+            let value = operation.operands[packing.operands[0]];
+            let data: Option<Vec<Data>> = packing
+                .operands
+                .iter()
+                .map(|place| self.constants.get(&operation.operands[*place]).cloned())
+                .collect();
+            let data = data.ok_or_else(|| self.unsupported(operation, "packed weights are not constant"))?;
+            let packed = packing.apply(&data);
+            let packed =
+                packed.map_err(|reason| self.unsupported(operation, format!("packing weights: {reason}")))?;
+            blocks.push(self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &packed)?);
+        }
         for launch in lowered.launches {
             let work = work(&operation.operator, &operands, &results);
             let mut buffers = Vec::new();
@@ -341,6 +355,7 @@ impl<'a> ProgramBuilder<'a> {
                     Argument::Result(index) => result_tensors[*index],
                     Argument::Temporary(index) => temporaries[*index],
                     Argument::Packed(index) => packed[*index],
+                    Argument::Block(index) => blocks[*index],
                 });
             }
             self.launch(operation, launch, buffers, work, steps)?;
@@ -550,6 +565,11 @@ fn work(operator: &Operator, operands: &[TensorType], results: &[TensorType]) ->
                 _ => operands[1].shape.last().and_then(Dim::as_const).unwrap_or(1),
             };
             return result.checked_mul((weights / lanes.max(1)).max(1)).map(|work| work / 8);
+        }
+        // Bytes are multiplied four in a lane, and their results wait for memory rather than for arithmetic.
+        Operator::BlockContract { .. } => {
+            let depth = operands[0].shape.last().and_then(Dim::as_const).unwrap_or(1);
+            return result.checked_mul(depth.max(1)).map(|work| work / 32);
         }
         Operator::Recurrent { .. } | Operator::Attention { .. } => 64,
         Operator::Softmax { .. } | Operator::Normalize { .. } => 4,

@@ -18,7 +18,7 @@ pub mod softmax;
 pub mod transpose;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use crate::egraph::rule::Rule;
 

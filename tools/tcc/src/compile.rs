@@ -10,6 +10,7 @@ use tcc_kernel::Kernel;
 use tcc_kernel::passes::finalize;
 use tcc_passes::Context;
 use tcc_passes::program::{Program, ProgramOptions, build};
+use tcc_passes::quantize::Activations;
 use tcc_ptx::PtxModule;
 use tcc_runtime::code::CodeImage;
 use tcc_runtime::manifest::{KernelFn, Manifest};
@@ -34,6 +35,8 @@ pub struct CompileOptions {
     pub level: u8,
     /// Where the program runs.
     pub device: Device,
+    /// How products with block-quantized weights take their activations.
+    pub activations: Activations,
 }
 
 impl CompileOptions {
@@ -41,7 +44,14 @@ impl CompileOptions {
     pub fn new(target: Target) -> CompileOptions {
         let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
         let device = Device::of(&target);
-        CompileOptions { target, dims: Dims::new(), threads, level: 2, device }
+        CompileOptions {
+            target,
+            dims: Dims::new(),
+            threads,
+            level: 2,
+            device,
+            activations: Activations::default(),
+        }
     }
 }
 
@@ -74,7 +84,8 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<Compiled, Erro
 
 /// Runs the passes of an optimization level.
 pub fn optimize(module: &mut Module, options: &CompileOptions) -> Result<(), Error> {
-    let context = Context::new(options.target.cost.clone());
+    let mut context = Context::new(options.target.cost.clone());
+    context.activations = options.activations;
     match options.level {
         0 => tcc_passes::run_passes(module, &["inline", "dce"], &context)?,
         _ => tcc_passes::optimize(module, &context)?,

@@ -39,4 +39,5 @@ pub use error::Error;
 pub use model::Model;
 pub use target::Target;
 pub use tcc_ir as ir;
+pub use tcc_passes as passes;
 pub use tcc_runtime as runtime;

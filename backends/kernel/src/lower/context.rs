@@ -6,7 +6,7 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Arg, ScalarExpr};
 use tcc_ir::types::TensorType;
 
-use super::{Argument, Launch, LowerError, Lowered, Packing};
+use super::{Argument, BlockPacking, Launch, LowerError, Lowered, Packing};
 use crate::ir::{Access, BufferId, Expr, Kernel, LoopKind, Stmt, Ty, Var};
 
 /// What schedules need to know of the machine.
@@ -104,6 +104,7 @@ impl<'a> Lowering<'a> {
             Argument::Result(index) => self.results[index].clone(),
             Argument::Temporary(index) => self.lowered.temporaries[index].clone(),
             Argument::Packed(index) => self.lowered.packings[index].packed.clone(),
+            Argument::Block(index) => self.lowered.blocks[index].packed(),
         }
     }
 
@@ -119,6 +120,7 @@ impl<'a> Lowering<'a> {
             Argument::Result(index) => (format!("y{index}"), Access::Write),
             Argument::Temporary(index) => (format!("t{index}"), Access::ReadWrite),
             Argument::Packed(index) => (format!("p{index}"), Access::Read),
+            Argument::Block(index) => (format!("b{index}"), Access::Read),
         };
         let buffer = self.kernel.argument(&name, ty.dtype(), count, access);
         self.bound.push((argument, buffer));
@@ -142,6 +144,12 @@ impl<'a> Lowering<'a> {
     pub fn packed(&mut self, packing: Packing) -> Argument {
         self.lowered.packings.push(packing);
         Argument::Packed(self.lowered.packings.len() - 1)
+    }
+
+    /// A new array of packed weights.
+    pub fn block(&mut self, packing: BlockPacking) -> Argument {
+        self.lowered.blocks.push(packing);
+        Argument::Block(self.lowered.blocks.len() - 1)
     }
 
     /// Linear index of coordinates in a row-major tensor.

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use tcc::inputs::{self, Inputs};
 use tcc::ir::dim::Range;
 use tcc::model::Dims;
+use tcc::passes::quantize::Activations;
 use tcc::runtime::manifest::Manifest;
 use tcc::runtime::program::Executable;
 use tcc::runtime::{Bundle, LoadOptions};
@@ -34,6 +35,9 @@ pub struct CompileArguments {
     /// 0: no rewrites; 1 to 3: all rewrites, more effort in code generation.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub opt_level: u8,
+    /// How products with block-quantized weights take their activations: as they are, or in 8 bits.
+    #[arg(long, value_name = "f32|int8", default_value = "f32")]
+    pub activations: String,
 }
 
 /// Input values.
@@ -81,6 +85,11 @@ impl CompileArguments {
             device.check(&options.target)?;
             options.device = device;
         }
+        options.activations = match self.activations.as_str() {
+            "f32" => Activations::Float,
+            "int8" => Activations::Int8,
+            other => return Err(Failure::Usage(format!("--activations {other}: expected f32 or int8"))),
+        };
         if let Some(threads) = self.threads {
             if threads == 0 {
                 return Err(Failure::Usage("--threads: at least 1".into()));
