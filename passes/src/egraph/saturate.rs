@@ -15,11 +15,24 @@ pub struct Limits {
     pub growth: usize,
     /// Largest number of matches of one rule in one round.
     pub matches: usize,
+    /// Matches of one rule in one round for each node that the e-graph started with; a rule that has more rests for
+    /// some rounds, so that one that feeds itself leaves room for the others.
+    pub matches_per_node: usize,
+}
+
+/// Rounds that a rule rests the first time; each further time twice as many.
+const REST: usize = 4;
+
+/// How often a rule had too many matches, and when it is searched again.
+#[derive(Clone, Copy, Default)]
+struct Backoff {
+    times: u32,
+    until: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { iterations: 24, growth: 16, matches: 20_000 }
+        Limits { iterations: 24, growth: 16, matches: 20_000, matches_per_node: 2 }
     }
 }
 
@@ -39,9 +52,23 @@ pub fn saturate(graph: &mut Graph, rules: &[&Rule], limits: &Limits) -> Report {
     graph.rebuild();
     // Every node ever added counts, merged ones too: that is what takes the memory.
     let most = graph.nodes().len().saturating_mul(limits.growth).max(1000);
+    let many = graph.nodes().len().saturating_mul(limits.matches_per_node).max(1000);
+    let mut backoffs = vec![Backoff::default(); rules.len()];
     for iteration in 0..limits.iterations {
-        let found: Vec<_> =
-            rules.iter().map(|rule| (rule.name, rule.search(graph, limits.matches))).collect();
+        let mut found = Vec::new();
+        for (rule, backoff) in rules.iter().zip(&mut backoffs) {
+            if iteration < backoff.until {
+                continue;
+            }
+            let matches = rule.search(graph, limits.matches);
+            if matches.len() > many << backoff.times.min(16) {
+                log::debug!("e-graph: round {iteration}: {} rests: {} matches", rule.name, matches.len());
+                backoff.until = iteration + 1 + (REST << backoff.times.min(16));
+                backoff.times += 1;
+                continue;
+            }
+            found.push((rule.name, matches));
+        }
         let mut changed = false;
         for (name, matches) in found {
             let mut new = 0usize;
@@ -54,13 +81,17 @@ pub fn saturate(graph: &mut Graph, rules: &[&Rule], limits: &Limits) -> Report {
                 }
             }
             if new > 0 {
-                log::trace!("e-graph: round {iteration}: {name} applied {new} times");
+                log::trace!(
+                    "e-graph: round {iteration}: {name} applied {new} times, {} nodes",
+                    graph.nodes().len()
+                );
             }
             changed |= new > 0;
         }
         graph.rebuild();
         if !changed {
-            return Report { iterations: iteration + 1, nodes: graph.total_size(), limited: false };
+            let limited = backoffs.iter().any(|backoff| iteration < backoff.until);
+            return Report { iterations: iteration + 1, nodes: graph.total_size(), limited };
         }
     }
     Report { iterations: limits.iterations, nodes: graph.total_size(), limited: true }

@@ -5,7 +5,7 @@ use tcc_ir::scalar::{Function, Scalar, ScalarOp};
 
 use crate::egraph::analysis::{Graph, Lookup};
 use crate::egraph::language::{Head, Node};
-use crate::egraph::rule::{Match, Rule};
+use crate::egraph::rule::{Match, Rule, is_number};
 use crate::egraph::term::Term;
 
 /// The rules of this topic.
@@ -47,10 +47,12 @@ pub fn rules() -> Vec<Rule> {
             .when(|m| m.dtype("?c").is_some_and(|dtype| dtype.is_float() || dtype.is_signed())),
         // (x + a) + b == x + (a + b), a and b known
         Rule::new("add-constants", "(add (add ?x ?a) ?b)", "(add ?x (add ?a ?b))")
-            .when_constant(&["?a", "?b"]),
+            .when_constant(&["?a", "?b"])
+            .when(|m| changes(m, 0.0)),
         // (x * a) * b == x * (a * b), a and b known
         Rule::new("mul-constants", "(mul (mul ?x ?a) ?b)", "(mul ?x (mul ?a ?b))")
-            .when_constant(&["?a", "?b"]),
+            .when_constant(&["?a", "?b"])
+            .when(|m| changes(m, 1.0)),
         // (x + a) * b == x*b + a*b, a and b known
         Rule::new("distribute", "(mul (add ?x ?a) ?b)", "(add (mul ?x ?b) (mul ?a ?b))")
             .when(float)
@@ -141,10 +143,21 @@ fn drop_broadcast(graph: &Graph, class: egg::Id, node: &Node) -> Vec<Term> {
     found
 }
 
+/// True where neither constant is the identity of the function. A class that `x + 0` has joined would otherwise meet
+/// itself, and gain a sum of zeros from every pair of zeros that it has.
+fn changes(m: &Match, identity: f64) -> bool {
+    ["?a", "?b"].iter().all(|variable| m.splat(variable).is_none_or(|splat| !is_number(splat, identity)))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use crate::egraph::encode::encode;
+    use crate::egraph::saturate::{Limits, saturate};
     use crate::rules::{SIMPLIFY, testing::*};
     use tcc_ir::builder::Builder;
+    use tcc_ir::data::Data;
     use tcc_ir::module::{Function, Value};
     use tcc_ir::operator::Operator;
     use tcc_ir::scalar::Function as Scalar;
@@ -231,5 +244,21 @@ mod tests {
             b.call(Scalar::Neg, &[y]).unwrap()
         });
         assert_eq!(text, "");
+    }
+
+    #[test]
+    fn zeros_that_are_too_large_to_evaluate_do_not_multiply() {
+        let before = function(|b| {
+            let mut x = input(b, "x", &[4, 700]);
+            for _ in 0..4 {
+                let zero = b.constant(Data::from_f32(&[4, 700], &[0.0; 2800]).unwrap()).unwrap();
+                x = b.call(Scalar::Add, &[x, zero]).unwrap();
+            }
+            vec![x]
+        });
+        let mut encoding = encode(&before, &before.body, &HashMap::new());
+        let rules = super::rules();
+        let report = saturate(&mut encoding.graph, &rules.iter().collect::<Vec<_>>(), &Limits::default());
+        assert!(!report.limited && report.nodes < 20, "{report:?}");
     }
 }

@@ -24,9 +24,9 @@ use tcc::Error;
     about = "A tensor compiler: trained models in, kernels for named hardware out"
 )]
 struct Arguments {
-    /// Log passes with their times.
-    #[arg(short, long, global = true)]
-    verbose: bool,
+    /// Log passes with their times; twice: more of each, three times: every rewrite.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -54,12 +54,14 @@ enum Command {
 struct Logger;
 
 impl log::Log for Logger {
-    fn enabled(&self, _: &log::Metadata) -> bool {
-        true
+    fn enabled(&self, metadata: &log::Metadata) -> bool {
+        metadata.target().starts_with("tcc")
     }
 
     fn log(&self, record: &log::Record) {
-        eprintln!("{}", record.args());
+        if self.enabled(record.metadata()) {
+            eprintln!("{}", record.args());
+        }
     }
 
     fn flush(&self) {}
@@ -70,8 +72,14 @@ static LOGGER: Logger = Logger;
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.verbose && log::set_logger(&LOGGER).is_ok() {
-        log::set_max_level(log::LevelFilter::Info);
+    let level = match arguments.verbose {
+        0 => log::LevelFilter::Off,
+        1 => log::LevelFilter::Info,
+        2 => log::LevelFilter::Debug,
+        _ => log::LevelFilter::Trace,
+    };
+    if log::set_logger(&LOGGER).is_ok() {
+        log::set_max_level(level);
     }
     let result = match arguments.command {
         Command::Compile(arguments) => compile::run(&arguments),
