@@ -237,6 +237,52 @@ fn models_that_disagree_are_refused() {
     refused(error, &["'blk.0.attn_q_norm.weight'", "does not use"]);
 }
 
+#[test]
+fn models_in_several_files_are_read() {
+    let case = Case::read("llama");
+    let whole = parse(case.gguf().unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let tensors: Vec<(String, Tensor)> = whole
+        .tensors
+        .iter()
+        .map(|(name, stored)| {
+            let values = stored.data().unwrap().to_f32().unwrap();
+            (name.clone(), Tensor { shape: stored.shape.clone(), values })
+        })
+        .collect();
+    let write = |number: usize, says: usize, tensors: &[(String, Tensor)]| {
+        let mut metadata = vec![("split.no".to_owned(), json!(says)), ("split.count".to_owned(), json!(2))];
+        if number == 0 {
+            metadata.push(("general.architecture".to_owned(), json!("llama")));
+            for (key, value) in case.json["gguf"]["metadata"].as_object().unwrap() {
+                metadata.push((format!("llama.{key}"), value.clone()));
+            }
+        }
+        let path = folder.path().join(format!("tiny-{:05}-of-00002.gguf", number + 1));
+        std::fs::write(&path, write_gguf(&metadata, tensors)).unwrap();
+        path
+    };
+    let (first, second) = tensors.split_at(tensors.len() / 2);
+    let paths = [write(0, 0, first), write(1, 1, second)];
+    for path in &paths {
+        let model = LanguageModel::open(path).unwrap();
+        model.import(&Default::default()).unwrap();
+    }
+    let refused = |path: &std::path::Path, part: &str| {
+        let error = LanguageModel::open(path).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    write(1, 0, second);
+    refused(&paths[0], "says that it is another one");
+    refused(&paths[1], "does not end in '-00001-of-00002.gguf'");
+    write(1, 1, first);
+    refused(&paths[0], "two tensors are called");
+    std::fs::remove_file(&paths[1]).unwrap();
+    refused(&paths[0], "part 'tiny-00002-of-00002.gguf'");
+    std::fs::rename(&paths[0], folder.path().join("tiny.gguf")).unwrap();
+    refused(&folder.path().join("tiny.gguf"), "part 1 of 2");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 

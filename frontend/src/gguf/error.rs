@@ -140,6 +140,9 @@ pub enum GgufError {
     /// Two tensors of one name.
     #[error("two tensors are called '{0}'")]
     DuplicateTensor(String),
+    /// A file that is one of several.
+    #[error("a model in several files: {0}")]
+    Split(String),
     /// Two tensors share bytes.
     #[error("the tensors '{first}' and '{second}' overlap")]
     Overlap {

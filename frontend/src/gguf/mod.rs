@@ -15,6 +15,7 @@
 mod cursor;
 pub mod encoding;
 mod error;
+mod split;
 pub mod value;
 
 pub use encoding::Encoding;
@@ -101,6 +102,14 @@ impl Gguf {
     /// The file cannot be mapped, or is not well formed.
     pub fn open(path: &Path) -> Result<Gguf, GgufError> {
         Gguf::parse(map_file(path).map_err(GgufError::Io)?)
+    }
+
+    /// Maps and reads a file, and the other parts of the model where it is one of several.
+    ///
+    /// # Errors
+    /// As [`Gguf::open`]; a part is missing, or is another one than its name says.
+    pub fn open_parts(path: &Path) -> Result<Gguf, GgufError> {
+        split::open(path)
     }
 
     /// Reads a file that is in memory; tensors share the bytes.

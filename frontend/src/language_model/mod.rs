@@ -58,13 +58,8 @@ impl LanguageModel {
         if path.is_dir() {
             return LanguageModel::open_folder(path);
         }
-        let file =
-            Gguf::open(path).map_err(|source| LanguageModelError::Gguf { path: path.to_owned(), source })?;
-        let parts = file.value("split.count").and_then(crate::gguf::Value::unsigned).unwrap_or(1);
-        if parts > 1 {
-            let reason = "a part of a split file; join the parts first";
-            return Err(LanguageModelError::NoModel { path: path.to_owned(), reason });
-        }
+        let file = Gguf::open_parts(path)
+            .map_err(|source| LanguageModelError::Gguf { path: path.to_owned(), source })?;
         LanguageModel::from_gguf(&file)
     }
 

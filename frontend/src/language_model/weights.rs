@@ -37,7 +37,7 @@ impl Stored {
     }
 }
 
-/// A matrix `[out, in]`, or a stack `[experts, out, in]`.
+/// A matrix `[out, in]`.
 #[derive(Clone, Debug)]
 pub enum Matrix {
     /// Floating-point numbers, or blocks.
@@ -53,8 +53,15 @@ pub enum Matrix {
     },
     /// Small integers with scales and zero points.
     Grouped(Box<Grouped>),
-    /// Matrices of one shape, one an expert.
-    Stack(Vec<Matrix>),
+}
+
+/// The matrices of all experts.
+#[derive(Clone, Debug)]
+pub enum Experts {
+    /// One tensor `[experts, out, in]`.
+    Together(Stored),
+    /// A matrix for each.
+    Apart(Vec<Matrix>),
 }
 
 /// All tensors of a model.
@@ -237,7 +244,7 @@ impl Weights {
         Ok(Matrix::Scaled { codes: codes.clone(), scales, block })
     }
 
-    /// The matrices of all experts, `[experts, out, in]`.
+    /// The matrices of all experts, each `[out, in]`.
     ///
     /// # Errors
     /// As [`Weights::matrix`]; experts of their own must all be there.
@@ -248,7 +255,7 @@ impl Weights {
         count: usize,
         [rows, columns]: [usize; 2],
         reason: &str,
-    ) -> Result<Option<Matrix>> {
+    ) -> Result<Option<Experts>> {
         if self.root.is_none() {
             let base = self.base(role, layer, 0);
             let Some(stored) = base.and_then(|base| self.named(&format!("{base}.weight"))) else {
@@ -258,7 +265,7 @@ impl Weights {
             if stored.format.is_none() {
                 floating(stored)?;
             }
-            return Ok(Some(Matrix::Stored(stored.clone())));
+            return Ok(Some(Experts::Together(stored.clone())));
         }
         let mut stack = Vec::new();
         for expert in 0..count {
@@ -268,7 +275,7 @@ impl Weights {
                 None => return Err(self.missing(role, layer, expert, reason)),
             }
         }
-        Ok(Some(Matrix::Stack(stack)))
+        Ok(Some(Experts::Apart(stack)))
     }
 
     /// The weights of query or key norms that heads have of their own, in a row.

@@ -5,6 +5,7 @@ use super::super::family::Fused;
 use super::super::names::Role;
 use super::Build;
 use super::expression::Body;
+use super::rotation::Turn;
 use tcc_ir::dim::Dim;
 use tcc_ir::module::Value;
 use tcc_ir::operator::Operator;
@@ -23,8 +24,10 @@ impl Build<'_> {
         let v = self.builder.reshape(v, vec![rows.clone(), Dim::from(kv_heads), Dim::from(value_size)])?;
         let [mut q, mut k, v] =
             [self.clipped(q, l.qkv_clip)?, self.clipped(k, l.qkv_clip)?, self.clipped(v, l.qkv_clip)?];
-        if let Some(turn) = l.rope.and_then(|rope| self.turns.get(rope)) {
-            self.builder.set_location(tcc_ir::module::Location::named(&format!("layer.{layer}.rope")));
+        if let Some(rope) = l.rope {
+            self.at("rope");
+            let turn = self.turn(rope)?;
+            self.at_layer(layer, "rope");
             q = turn.apply(&mut self.builder, q)?;
             k = turn.apply(&mut self.builder, k)?;
         }
@@ -48,6 +51,17 @@ impl Build<'_> {
         let shape = [self.decoder.width, heads * value_size];
         let bias = self.decoder.biases.output;
         self.linear(y, Role::AttentionOutput, layer, shape, "width and query heads", bias)
+    }
+
+    /// Cosines and sines of a rotary embedding, which its layers share.
+    fn turn(&mut self, rope: usize) -> Result<Turn> {
+        if let Some(turn) = self.turns[rope] {
+            return Ok(turn);
+        }
+        let positions = self.inputs.positions;
+        let turn = Turn::build(&mut self.builder, &self.decoder.ropes[rope], positions, self.context)?;
+        self.turns[rope] = Some(turn);
+        Ok(turn)
     }
 
     /// Queries, keys and values of `x`, each `[n, features]`.

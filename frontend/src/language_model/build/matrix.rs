@@ -2,7 +2,7 @@
 
 use super::super::error::{LanguageModelError, Result};
 use super::super::names::Role;
-use super::super::weights::{Matrix, Stored};
+use super::super::weights::{Experts, Matrix, Stored};
 use super::Build;
 use tcc_ir::contraction::ContractionSpec;
 use tcc_ir::data::Data;
@@ -63,23 +63,49 @@ impl Build<'_> {
         chosen: Value,
     ) -> Result<Value> {
         let reason = "experts, their size and width";
-        let stack = self.weights.experts(role, layer, count, shape, reason)?;
-        let stack = stack.ok_or_else(|| self.weights.missing(role, layer, 0, reason))?;
-        let gather = Operator::Gather { axis: 0 };
-        let own = match &stack {
+        let experts = self.weights.experts(role, layer, count, shape, reason)?;
+        let own = match experts.ok_or_else(|| self.weights.missing(role, layer, 0, reason))? {
             // Blocks are decoded behind the choice, so that only chosen experts are read.
-            Matrix::Stored(stored) => {
-                let bytes = self.stored(stored)?;
-                let bytes = self.builder.op1(gather, &[bytes, chosen])?;
-                self.decoded(bytes, stored)?
+            Experts::Together(stored) => {
+                let bytes = self.stored(&stored)?;
+                let bytes = self.builder.op1(Operator::Gather { axis: 0 }, &[bytes, chosen])?;
+                self.decoded(bytes, &stored)?
             }
-            other => {
-                let all = self.matrix(other)?;
-                self.builder.op1(gather, &[all, chosen])?
-            }
+            Experts::Apart(matrices) => self.chosen(&matrices, chosen)?,
         };
         let spec = ContractionSpec { lhs: b"rk".to_vec(), rhs: b"rmk".to_vec(), out: b"rm".to_vec() };
         Ok(self.builder.contract(spec, x, own)?)
+    }
+
+    /// Of matrices that stand apart the chosen ones, `[rows, out, in]`. Plain numbers are widened behind the choice.
+    fn chosen(&mut self, matrices: &[Matrix], chosen: Value) -> Result<Value> {
+        let plain: Vec<&Stored> = matrices
+            .iter()
+            .filter_map(|matrix| match matrix {
+                Matrix::Stored(stored) if stored.format.is_none() => Some(stored),
+                _ => None,
+            })
+            .collect();
+        let alike = plain.windows(2).all(|pair| pair[0].data.dtype() == pair[1].data.dtype());
+        let mut parts = Vec::with_capacity(matrices.len());
+        for (index, matrix) in matrices.iter().enumerate() {
+            if let Matrix::Grouped(grouped) = matrix
+                && grouped.order.is_some()
+            {
+                let reason = "experts with groups of their own order of inputs are not supported".into();
+                return Err(LanguageModelError::Tensor { name: "experts".into(), reason });
+            }
+            let part = match plain.get(index) {
+                Some(stored) if alike && plain.len() == matrices.len() => self.stored(stored)?,
+                _ => self.matrix(matrix)?,
+            };
+            let mut shape = self.builder.shape(part)?;
+            shape.insert(0, Dim::Const(1));
+            parts.push(self.builder.reshape(part, shape)?);
+        }
+        let all = self.builder.op1(Operator::Concat { axis: 0 }, &parts)?;
+        let own = self.builder.op1(Operator::Gather { axis: 0 }, &[all, chosen])?;
+        Ok(self.builder.cast(own, DType::F32)?)
     }
 
     /// Rows of a table by their numbers.
@@ -113,7 +139,7 @@ impl Build<'_> {
         Ok(self.builder.op1(Operator::Gather { axis: 1 }, &[x, order])?)
     }
 
-    /// A matrix or stack of matrices in `f32`.
+    /// A matrix in `f32`.
     fn matrix(&mut self, matrix: &Matrix) -> Result<Value> {
         match matrix {
             Matrix::Stored(stored) => {
@@ -128,23 +154,6 @@ impl Build<'_> {
                 Ok(self.builder.op1(operator, &[codes, scales, zeros])?)
             }
             Matrix::Scaled { codes, scales, block } => self.scaled_matrix(codes, scales, *block),
-            Matrix::Stack(matrices) => {
-                let mut parts = Vec::with_capacity(matrices.len());
-                for matrix in matrices {
-                    if let Matrix::Grouped(grouped) = matrix
-                        && grouped.order.is_some()
-                    {
-                        let reason =
-                            "experts with groups of their own order of inputs are not supported".into();
-                        return Err(LanguageModelError::Tensor { name: "experts".into(), reason });
-                    }
-                    let part = self.matrix(matrix)?;
-                    let mut shape = self.builder.shape(part)?;
-                    shape.insert(0, Dim::Const(1));
-                    parts.push(self.builder.reshape(part, shape)?);
-                }
-                Ok(self.builder.op1(Operator::Concat { axis: 0 }, &parts)?)
-            }
         }
     }
 

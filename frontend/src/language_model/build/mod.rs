@@ -60,7 +60,9 @@ struct Build<'m> {
     storage: CacheStorage,
     /// Stored tensors that are already in the function, by name: tied ones are there once.
     constants: HashMap<String, Value>,
-    turns: Vec<Turn>,
+    /// Cosines and sines of each rotary embedding, from the first layer on that uses it.
+    turns: Vec<Option<Turn>>,
+    context: usize,
     inputs: Inputs,
 }
 
@@ -105,23 +107,17 @@ pub(super) fn module(decoder: &Decoder, weights: &Weights, options: &ImportOptio
         slot_count,
     };
     let storage = CacheStorage::plain(CacheFormat::F32);
-    let (constants, turns) = (HashMap::new(), Vec::new());
-    let mut build = Build { builder, decoder, weights, page, storage, constants, turns, inputs };
-    let logits = build.logits(context)?;
+    let turns = decoder.ropes.iter().map(|_| None).collect();
+    let constants = HashMap::new();
+    let mut build = Build { builder, decoder, weights, page, storage, constants, turns, context, inputs };
+    let logits = build.logits()?;
     weights.check_used()?;
     Ok(Module::with(build.builder.finish(&[("logits", logits)])))
 }
 
 impl Build<'_> {
-    fn logits(&mut self, context: usize) -> Result<Value> {
-        self.at("rope");
-        self.turns = self
-            .decoder
-            .ropes
-            .iter()
-            .map(|rope| Turn::build(&mut self.builder, rope, self.inputs.positions, context))
-            .collect::<Result<_>>()?;
-        let mut x = self.embedding(context)?;
+    fn logits(&mut self) -> Result<Value> {
+        let mut x = self.embedding()?;
         for layer in 0..self.decoder.layers.len() {
             x = self.layer(x, layer)?;
         }
@@ -143,7 +139,7 @@ impl Build<'_> {
         self.at(&format!("layer.{layer}.{place}"));
     }
 
-    fn embedding(&mut self, context: usize) -> Result<Value> {
+    fn embedding(&mut self) -> Result<Value> {
         self.at("embedding");
         let (decoder, tokens) = (self.decoder, self.inputs.tokens);
         let shape = [decoder.vocabulary, decoder.width];
@@ -152,6 +148,7 @@ impl Build<'_> {
         if !decoder.learned_positions {
             return Ok(x);
         }
+        let context = self.context;
         if context > decoder.context {
             return Err(LanguageModelError::Value {
                 source_name: "the context asked for",

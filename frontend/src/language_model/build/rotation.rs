@@ -5,7 +5,7 @@
 //! `f64`, and the sum of the angles is resolved by the addition theorems: two products and a sum in `f32`, which is exact
 //! to 2^-23 at any position. Layers share the result.
 
-use super::super::error::Result;
+use super::super::error::{LanguageModelError, Result};
 use super::super::rope::Rope;
 use super::expression::Body;
 use tcc_ir::builder::Builder;
@@ -18,7 +18,11 @@ use tcc_ir::scalar::Function;
 /// Positions of the table of low parts.
 const LOW: usize = 256;
 
+/// The most numbers in a table: enough for 67 million positions of heads of 128.
+const MAX_TABLE: usize = 1 << 24;
+
 /// Cosine and sine `[n, 1, size / 2]` of a rotary embedding.
+#[derive(Clone, Copy)]
 pub(super) struct Turn {
     pub(super) size: usize,
     interleaved: bool,
@@ -28,8 +32,15 @@ pub(super) struct Turn {
 
 impl Turn {
     pub(super) fn build(b: &mut Builder, rope: &Rope, positions: Value, context: usize) -> Result<Turn> {
+        let (high_rows, half) = (context.div_ceil(LOW).max(1), rope.size / 2);
+        if high_rows.checked_mul(half).is_none_or(|count| count > MAX_TABLE) {
+            return Err(LanguageModelError::Value {
+                source_name: "the model",
+                key: "context length".into(),
+                reason: format!("{context} positions of {} turned features are too many", rope.size),
+            });
+        }
         let frequencies = rope.frequencies(context);
-        let (high_rows, half) = (context.div_ceil(LOW).max(1), frequencies.len());
         let table = |rows: usize, step: usize, factor: f64, function: fn(f64) -> f64| {
             let values: Vec<f32> = (0..rows)
                 .flat_map(|row| frequencies.iter().map(move |frequency| (row * step) as f64 * frequency))
