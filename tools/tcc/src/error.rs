@@ -24,6 +24,9 @@ pub enum Error {
     /// An ONNX model that cannot be imported.
     #[error(transparent)]
     Onnx(#[from] tcc_frontend::onnx::OnnxError),
+    /// A language model that cannot be imported.
+    #[error(transparent)]
+    LanguageModel(#[from] tcc_frontend::language_model::LanguageModelError),
     /// A `.tir` file that does not parse or verify.
     #[error("{0}")]
     Ir(String),

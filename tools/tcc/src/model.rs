@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use tcc_frontend::language_model::{self, LanguageModel};
 use tcc_frontend::onnx::{self, ImportOptions, Unsupported};
 use tcc_ir::dim::{Dim, Range};
 use tcc_ir::module::Module;
@@ -19,6 +20,7 @@ pub struct Model {
 #[derive(Debug)]
 enum Kind {
     Onnx(Box<onnx::Model>),
+    Language(Box<LanguageModel>),
     Tir(Module),
 }
 
@@ -40,11 +42,11 @@ impl Model {
                     .map_err(|source| Error::Io { path: path.to_owned(), source })?;
                 Kind::Tir(parse(&text, path)?)
             }
-            "gguf" => return Err(format("language models in GGUF are not supported yet")),
-            _ if path.is_dir() => {
-                return Err(format("folders with config.json and safetensors are not supported yet"));
+            "gguf" => Kind::Language(Box::new(LanguageModel::open(path)?)),
+            _ if path.is_dir() => Kind::Language(Box::new(LanguageModel::open(path)?)),
+            _ => {
+                return Err(format("expected an .onnx, .gguf or .tir file, or a folder with config.json"));
             }
-            _ => return Err(format("expected an .onnx or .tir file")),
         };
         Ok(Model { path: path.to_owned(), kind })
     }
@@ -59,12 +61,27 @@ impl Model {
         self.path.file_stem().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned())
     }
 
+    /// The language model, if it is one.
+    pub fn language_model(&self) -> Option<&LanguageModel> {
+        match &self.kind {
+            Kind::Language(model) => Some(model),
+            Kind::Onnx(_) | Kind::Tir(_) => None,
+        }
+    }
+
     /// The tensor IR of the model, with dimensions fixed or bounded by name.
     pub fn import(&self, dims: &Dims) -> Result<Module, Error> {
         match &self.kind {
             Kind::Onnx(model) => {
                 let options = ImportOptions { dims: dims.clone(), ..ImportOptions::default() };
                 Ok(onnx::import(model, &options)?)
+            }
+            Kind::Language(model) => {
+                let mut module = model.import(&language_model::ImportOptions::default())?;
+                if let Some(function) = module.entry_mut() {
+                    restrict(function, dims)?;
+                }
+                Ok(module)
             }
             Kind::Tir(module) => {
                 let mut module = module.clone();
@@ -80,6 +97,11 @@ impl Model {
     pub fn check(&self) -> Result<Vec<Unsupported>, Error> {
         match &self.kind {
             Kind::Onnx(model) => Ok(onnx::check(model, &ImportOptions::default())?),
+            // Importing checks the weights against the description, and finds no nodes that are not supported.
+            Kind::Language(model) => {
+                model.import(&language_model::ImportOptions::default())?;
+                Ok(Vec::new())
+            }
             Kind::Tir(_) => Ok(Vec::new()),
         }
     }

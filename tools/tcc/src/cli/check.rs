@@ -20,6 +20,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let model = Model::open(&arguments.model)?;
     tcc::Target::named(&arguments.target)?;
     let unsupported = model.check()?;
+    if let Some(language_model) = model.language_model() {
+        println!("{language_model}");
+    }
     if unsupported.is_empty() {
         println!("{}: every node is supported", model.name());
         return Ok(());

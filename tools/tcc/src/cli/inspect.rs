@@ -26,6 +26,11 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    if arguments.model.extension().is_none_or(|extension| extension != "tcc")
+        && let Some(language_model) = tcc::Model::open(&arguments.model)?.language_model()
+    {
+        println!("{language_model}");
+    }
     let loaded = load(&arguments.model, &arguments.compile)?;
     let manifest = &loaded.manifest;
     for (title, ports) in [("inputs", &manifest.inputs), ("outputs", &manifest.outputs)] {
