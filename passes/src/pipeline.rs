@@ -43,6 +43,11 @@ pub const PASSES: &[Pass] = &[
         doc: "Makes products with block-quantized weights read them packed.",
         run: quantize::block_weights::run,
     },
+    Pass {
+        name: "neighbours",
+        doc: "Brings products of one value with packed weights together.",
+        run: quantize::neighbours::run,
+    },
     Pass { name: "dce", doc: "Removes operations that nothing needs.", run: dead_code::run },
     Pass { name: "cse", doc: "Merges equal operations.", run: common_subexpressions::run },
     Pass {
@@ -67,6 +72,7 @@ pub const DEFAULT: &[&str] = &[
     "fold-weights",
     "cse",
     "dce",
+    "neighbours",
 ];
 
 /// Optimizes a module: the default pipeline.

@@ -10,6 +10,7 @@ pub mod math;
 pub mod passes;
 pub mod print;
 pub mod scratch;
+pub mod side_by_side;
 pub mod simplify;
 pub mod steps;
 pub mod verify;

@@ -8,8 +8,10 @@ use tcc_ir::module::{Function, Operation, Region, Value};
 use tcc_ir::operator::Operator;
 use tcc_ir::types::TensorType;
 use tcc_ir::words::RandomKind;
-use tcc_kernel::lower::{Argument, Launch, Lowered, lower};
+use tcc_kernel::Kernel;
+use tcc_kernel::lower::{Argument, Lowered, lower};
 use tcc_kernel::scratch::ScratchLayout;
+use tcc_kernel::side_by_side::side_by_side;
 use tcc_runtime::DimExpr;
 use tcc_runtime::manifest::{
     Branch, Carried, Constraint, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Relation, Scan,
@@ -21,9 +23,20 @@ use super::kernels::Kernels;
 use super::tensors::{Tensors, tensor_of};
 use super::uses::Uses;
 use super::{Program, ProgramError, ProgramOptions};
+use crate::quantize::neighbours;
 
 /// Scalar operations below which another thread costs more than it brings.
 const GRAIN_WORK: i64 = 1 << 15;
+
+/// A kernel ready to become a step.
+struct Prepared {
+    kernel: Kernel,
+    buffers: Vec<TensorId>,
+    /// A rough count of scalar operations, where known.
+    work: Option<i64>,
+    /// How many times that work is done, where `work` does not say.
+    rows: Dim,
+}
 
 /// Builds the steps of one function.
 pub struct ProgramBuilder<'a> {
@@ -164,9 +177,17 @@ impl<'a> ProgramBuilder<'a> {
     /// Steps of a region.
     pub fn region(&mut self, region: &Region) -> Result<Vec<Step>, ProgramError> {
         let mut steps = Vec::new();
-        for operation in &region.operations {
-            self.position += 1;
-            self.operation(operation, &mut steps)?;
+        let mut rest = &region.operations[..];
+        while let Some(first) = rest.first() {
+            let (group, later) = rest.split_at(neighbours::group(rest));
+            rest = later;
+            match group {
+                [_] => {
+                    self.position += 1;
+                    self.operation(first, &mut steps)?;
+                }
+                _ => self.kernels_together(group, &mut steps)?,
+            }
         }
         for result in &region.results {
             self.tensor(*result)?;
@@ -292,6 +313,47 @@ impl<'a> ProgramBuilder<'a> {
     }
 
     fn kernel(&mut self, operation: &Operation, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
+        for prepared in self.prepare(operation)? {
+            self.launch(operation, prepared, steps)?;
+        }
+        Ok(())
+    }
+
+    /// Operations that do not read each other's results, as one step where they have a kernel each.
+    fn kernels_together(
+        &mut self,
+        operations: &[Operation],
+        steps: &mut Vec<Step>,
+    ) -> Result<(), ProgramError> {
+        let mut together: Option<Prepared> = None;
+        for operation in operations {
+            self.position += 1;
+            for next in self.prepare(operation)? {
+                together = Some(match together.take() {
+                    None => next,
+                    Some(before) => match side_by_side(&before.kernel, &next.kernel) {
+                        Some(kernel) => Prepared {
+                            kernel,
+                            buffers: [before.buffers, next.buffers].concat(),
+                            work: before.work.zip(next.work).map(|(a, b)| a.saturating_add(b)),
+                            rows: next.rows,
+                        },
+                        None => {
+                            self.launch(operation, before, steps)?;
+                            next
+                        }
+                    },
+                });
+            }
+        }
+        match (together, operations.last()) {
+            (Some(last), Some(operation)) => self.launch(operation, last, steps),
+            _ => Ok(()),
+        }
+    }
+
+    /// The kernels of an operation with what they are called with.
+    fn prepare(&mut self, operation: &Operation) -> Result<Vec<Prepared>, ProgramError> {
         let location = operation.location.text();
         let types = |builder: &Self, values: &[Value]| -> Result<Vec<TensorType>, ProgramError> {
             values.iter().map(|value| builder.ty(*value, location).cloned()).collect()
@@ -346,6 +408,7 @@ impl<'a> ProgramBuilder<'a> {
                 packed.map_err(|reason| self.unsupported(operation, format!("packing weights: {reason}")))?;
             blocks.push(self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &packed)?);
         }
+        let mut prepared = Vec::new();
         for launch in lowered.launches {
             let work = work(&operation.operator, &operands, &results);
             let mut buffers = Vec::new();
@@ -358,35 +421,41 @@ impl<'a> ProgramBuilder<'a> {
                     Argument::Block(index) => blocks[*index],
                 });
             }
-            self.launch(operation, launch, buffers, work, steps)?;
+            let rows = match &operation.operator {
+                Operator::BlockContract { .. } => Dim::product(&results[0].shape[..results[0].rank() - 1]),
+                _ => Dim::Const(1),
+            };
+            prepared.push(Prepared { kernel: launch.kernel, buffers, work, rows });
         }
-        Ok(())
+        Ok(prepared)
     }
 
     fn launch(
         &mut self,
         operation: &Operation,
-        launch: Launch,
-        buffers: Vec<TensorId>,
-        work: Option<i64>,
+        prepared: Prepared,
         steps: &mut Vec<Step>,
     ) -> Result<(), ProgramError> {
-        let kernel = &launch.kernel;
+        let Prepared { kernel, buffers, work, rows } = prepared;
         let not_an_extent = || self.unsupported(operation, "a kernel extent is not a dimension expression");
         let tasks = self.symbols.extent(&kernel.tasks(), &kernel.dims).ok_or_else(not_an_extent)?;
         let scratch =
-            self.symbols.extent(&ScratchLayout::of(kernel).total, &kernel.dims).ok_or_else(not_an_extent)?;
+            self.symbols.extent(&ScratchLayout::of(&kernel).total, &kernel.dims).ok_or_else(not_an_extent)?;
         let dims =
             kernel.dims.iter().map(|dim| self.symbols.dimension(dim)).collect::<Result<Vec<_>, _>>()?;
         let grain = match (work, tasks.as_const()) {
             (Some(work), Some(tasks)) if tasks > 0 => {
                 let each = (work / tasks).max(1);
-                DimExpr::Const((GRAIN_WORK / each).clamp(1, tasks.max(1)))
+                let grain = DimExpr::Const((GRAIN_WORK / each).clamp(1, tasks.max(1)));
+                match rows.as_const() {
+                    Some(1) => grain,
+                    _ => grain.floor_div(self.symbols.expression(&rows)?.max(1)).max(1),
+                }
             }
             _ => DimExpr::Const(1),
         };
         self.take_step(&buffers);
-        let kernel = self.kernels.add(launch.kernel);
+        let kernel = self.kernels.add(kernel);
         steps.push(Step::Kernel(KernelStep { kernel, buffers, dims, tasks, grain, scratch_bytes: scratch }));
         Ok(())
     }
@@ -552,6 +621,11 @@ fn attributes<const N: usize>(
 
 /// A rough count of scalar operations, to decide how finely work is handed out.
 fn work(operator: &Operator, operands: &[TensorType], results: &[TensorType]) -> Option<i64> {
+    if let Operator::BlockContract { .. } = operator {
+        // Of a single row: reading the weights takes as long as that many operations.
+        let last = |ty: &TensorType| ty.shape.last().and_then(Dim::as_const);
+        return last(&operands[0])?.checked_mul(last(&results[0])?).map(|products| products / 2);
+    }
     let count = |ty: &TensorType| ty.count().as_const();
     let elements =
         operands.iter().chain(results).map(count).try_fold(0i64, |sum, count| Some(sum + count?))?;
@@ -565,11 +639,6 @@ fn work(operator: &Operator, operands: &[TensorType], results: &[TensorType]) ->
                 _ => operands[1].shape.last().and_then(Dim::as_const).unwrap_or(1),
             };
             return result.checked_mul((weights / lanes.max(1)).max(1)).map(|work| work / 8);
-        }
-        // Bytes are multiplied four in a lane, and their results wait for memory rather than for arithmetic.
-        Operator::BlockContract { .. } => {
-            let depth = operands[0].shape.last().and_then(Dim::as_const).unwrap_or(1);
-            return result.checked_mul(depth.max(1)).map(|work| work / 32);
         }
         Operator::Recurrent { .. } | Operator::Attention { .. } => 64,
         Operator::Softmax { .. } | Operator::Normalize { .. } => 4,

@@ -2,10 +2,12 @@
 //!
 //! Imported models say exactly what they compute: `contract(x, decode_blocks(bytes))`, `contract(x, dequantize(codes,
 //! scale, zero))` with a scale for each block, `contract(x, cast(w))`. Here these become products with packed weights
-//! ([`block_weights`]), with float or 8-bit activations, and contractions of mixed types ([`narrow_floats`]).
+//! ([`block_weights`]), with float or 8-bit activations, and contractions of mixed types ([`narrow_floats`]). Products of one
+//! value run together ([`neighbours`]).
 
 pub mod block_weights;
 pub mod narrow_floats;
+pub mod neighbours;
 
 use std::collections::HashMap;
 

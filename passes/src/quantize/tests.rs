@@ -9,8 +9,12 @@ use tcc_ir::module::{Function, Module, Value};
 use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Function as Scalar, Scalar as Number};
 use tcc_ir::types::Type;
+use tcc_ir::words::ReduceKind;
+use tcc_kernel::lower::Tuning;
+use tcc_runtime::manifest::Target;
 
 use super::Activations;
+use crate::program::{self, ProgramOptions};
 use crate::rules::testing::*;
 
 /// The function after the default pipeline.
@@ -82,6 +86,32 @@ fn products_of_one_value_share_its_bytes() {
 }
 
 #[test]
+fn products_of_one_value_are_one_step() {
+    let before = function(|b| {
+        let x = rows(b, 64);
+        let first = linear(b, x, 24, 64);
+        let changed = b.call(Scalar::Tanh, &[first]).unwrap();
+        let scan = Operator::Scan { kind: ReduceKind::Sum, axis: 1, exclusive: false, reverse: false };
+        let changed = b.op1(scan, &[changed]).unwrap();
+        let second = linear(b, x, 8, 64);
+        vec![changed, second]
+    });
+    let after = optimized(&before, Activations::Int8);
+    assert_eq!(operators(&after), ["quantize_rows", "block_contract", "block_contract", "scan"]);
+    let tuning = Tuning {
+        vector_bits: 256,
+        vector_registers: 16,
+        l1_bytes: 32 << 10,
+        l2_bytes: 1 << 20,
+        dot: true,
+        gpu: None,
+    };
+    let options = ProgramOptions { tuning, name: "products".into(), target: Target::host_baseline() };
+    let program = program::build(&Module::with(after), &options).unwrap();
+    assert_eq!(program.manifest.steps.len(), 3);
+}
+
+#[test]
 fn decoded_weights_with_other_readers_stay() {
     let before = function(|b| {
         let format = BlockFormat::Q4_0;
@@ -141,8 +171,7 @@ fn chosen_experts_are_read_packed() {
         let format = BlockFormat::Q4_0;
         let x = b.input("x", Type::tensor(DType::F32, vec![5.into(), 32.into()]));
         let scores = b.input("scores", Type::tensor(DType::F32, vec![5.into(), 3.into()]));
-        let best =
-            Operator::ArgReduce { kind: tcc_ir::words::ReduceKind::Max, axis: 1, keep: false, last: false };
+        let best = Operator::ArgReduce { kind: ReduceKind::Max, axis: 1, keep: false, last: false };
         let chosen = b.op1(best, &[scores]).unwrap();
         let bytes = b.constant(blocks(format, &[3, 6, 18])).unwrap();
         let own = b.op1(Operator::Gather { axis: 0 }, &[bytes, chosen]).unwrap();

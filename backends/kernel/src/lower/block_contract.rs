@@ -188,7 +188,7 @@ impl Product<'_> {
     /// Rows of a block: as many as leave registers for the codes of a unit.
     fn block_sizes(&self, this: &Lowering, rows: Option<i64>) -> Vec<usize> {
         let largest = if this.tuning.vector_registers >= 32 { 12 } else { 4 };
-        let wanted = [largest, 4, 1];
+        let wanted = [largest, 4, 2, 1];
         let mut sizes: Vec<usize> =
             wanted.into_iter().filter(|size| rows.is_none_or(|rows| rows >= *size as i64)).collect();
         sizes.dedup();

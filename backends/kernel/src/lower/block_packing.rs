@@ -207,20 +207,39 @@ impl BlockPacking {
     /// The array from the operands' contents; the error says what does not fit.
     pub fn apply(&self, operands: &[Data]) -> Result<Data, String> {
         let shape = self.shape();
-        let runs = shape[1];
-        let size = self.dtype().size();
-        let mut bytes = vec![0u8; shape.iter().product::<usize>() * size];
+        let tile_bytes = shape[1..].iter().product::<usize>() * self.dtype().size();
+        let mut bytes = vec![0u8; shape[0] * tile_bytes];
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        let share = shape[0].div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            let part = |(number, part): (usize, &mut [u8])| -> Result<(), String> {
+                for (tile, out) in part.chunks_exact_mut(tile_bytes.max(1)).enumerate() {
+                    self.tile(operands, number * share + tile, out)?;
+                }
+                Ok(())
+            };
+            let parts: Vec<_> = bytes
+                .chunks_mut((share * tile_bytes).max(1))
+                .enumerate()
+                .map(|job| scope.spawn(move || part(job)))
+                .collect();
+            parts.into_iter().try_for_each(|part| part.join().unwrap_or(Err("packing failed".into())))
+        })?;
+        Data::new(self.dtype(), &shape, Bytes::from(bytes)).map_err(|error| error.to_string())
+    }
+
+    /// Writes one tile.
+    fn tile(&self, operands: &[Data], tile: usize, out: &mut [u8]) -> Result<(), String> {
         let tiles = self.outputs.div_ceil(self.lanes);
-        for number in 0..self.rows {
-            let row = self.row(operands, number)?;
-            let (matrix, output) = (number / self.outputs, number % self.outputs);
-            let (tile, lane) = (matrix * tiles + output / self.lanes, output % self.lanes);
+        let (matrix, first) = (tile / tiles, tile % tiles * self.lanes);
+        let size = self.dtype().size();
+        for lane in 0..self.lanes.min(self.outputs - first) {
+            let row = self.row(operands, matrix * self.outputs + first + lane)?;
             let values = match self.part {
                 BlockPart::Codes | BlockPart::Words => {
                     let unit_bytes = self.coding.bits() * 4 * self.lanes;
-                    for (unit, codes) in row.codes.chunks_exact(UNIT).enumerate() {
-                        let start = (tile * runs + unit) * unit_bytes;
-                        self.planes(codes, lane, &mut bytes[start..start + unit_bytes]);
+                    for (codes, out) in row.codes.chunks_exact(UNIT).zip(out.chunks_exact_mut(unit_bytes)) {
+                        self.planes(codes, lane, out);
                     }
                     continue;
                 }
@@ -230,11 +249,11 @@ impl BlockPacking {
                 BlockPart::CoarseOffset => row.coarse_offset,
             };
             for (run, value) in values.iter().enumerate() {
-                let to = ((tile * runs + run) * self.lanes + lane) * size;
-                bytes[to..to + size].copy_from_slice(&value.to_le_bytes()[..size]);
+                let to = (run * self.lanes + lane) * size;
+                out[to..to + size].copy_from_slice(&value.to_le_bytes()[..size]);
             }
         }
-        Data::new(self.dtype(), &shape, Bytes::from(bytes)).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Writes the codes of a unit of one lane.
