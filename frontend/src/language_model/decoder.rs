@@ -160,6 +160,41 @@ impl Activation {
             _ => return None,
         })
     }
+
+    /// For descriptions.
+    fn text(self) -> &'static str {
+        match self {
+            Activation::Silu => "SiLU",
+            Activation::Gelu => "GELU",
+            Activation::GeluTanh => "GELU by tanh",
+            Activation::Relu => "ReLU",
+        }
+    }
+}
+
+impl BlockOrder {
+    /// For descriptions.
+    fn text(self) -> &'static str {
+        match self {
+            BlockOrder::Before => "before each part",
+            BlockOrder::After => "behind each part",
+            BlockOrder::Around => "before and behind each part",
+            BlockOrder::Parallel => "before parallel parts",
+            BlockOrder::ParallelShared => "one before parallel parts",
+        }
+    }
+}
+
+impl QkNorm {
+    /// For descriptions.
+    fn text(self) -> &'static str {
+        match self {
+            QkNorm::None => "not at all",
+            QkNorm::Head => "by head",
+            QkNorm::EachHead => "by head, each with its own weight",
+            QkNorm::Whole => "as a whole",
+        }
+    }
 }
 
 impl Decoder {
@@ -182,9 +217,10 @@ impl fmt::Display for Decoder {
             self.context
         )?;
         let centered = if self.norm.centered { "layer" } else { "root mean square" };
-        writeln!(f, "  norm: {centered}, epsilon {:e}, {:?}", self.norm.epsilon, self.order)?;
+        // Files hold the epsilon in f32, whose shortest form is the number that was meant.
+        writeln!(f, "  norm: {centered}, epsilon {:e}, {}", self.norm.epsilon as f32, self.order.text())?;
         let gated = if self.gated { ", gated" } else { "" };
-        writeln!(f, "  activation: {:?}{gated}", self.activation)?;
+        writeln!(f, "  activation: {}{gated}", self.activation.text())?;
         for (name, value, neutral) in [
             ("embedding scale", self.embedding_scale, 1.0),
             ("residual scale", self.residual_scale, 1.0),
@@ -234,7 +270,7 @@ impl fmt::Display for Layer {
             write!(f, ", soft cap {}", self.softcap)?;
         }
         if self.qk_norm != QkNorm::None {
-            write!(f, ", queries and keys normalized ({:?})", self.qk_norm)?;
+            write!(f, ", queries and keys normalized {}", self.qk_norm.text())?;
         }
         match self.experts {
             Some(experts) => {

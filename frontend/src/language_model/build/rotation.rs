@@ -2,8 +2,8 @@
 //!
 //! The angle of position `t` is `t * f`, up to 10^5 and more, where `f32` has no digits left behind the point. So the
 //! position is cut into `256 high + low`, cosine and sine of both parts come out of small tables that were computed in
-//! `f64`, and the sum of the angles is resolved by the addition theorems: two products and a sum in `f32`, which is exact
-//! to 2^-23 at any position. Layers share the result.
+//! `f64`, and the sum of the angles is resolved by the addition theorems: two products and a sum in `f32`, which is within
+//! 2^-22 at any position. Layers share the result.
 
 use super::super::error::{LanguageModelError, Result};
 use super::super::rope::Rope;
@@ -93,5 +93,48 @@ impl Turn {
         let rest = part(turned.clone(), whole - turned)?;
         let first = b.op1(rope, &[first, self.cos, self.sin])?;
         Ok(b.op1(Operator::Concat { axis: 2 }, &[first, rest])?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::language_model::rope::Scaling;
+    use tcc_interpret::Interpreter;
+    use tcc_ir::dtype::DType;
+    use tcc_ir::module::Module;
+    use tcc_ir::types::Type;
+
+    fn build(context: usize) -> Result<Module> {
+        let rope = Rope { size: 8, theta: 10_000.0, interleaved: false, scaling: Scaling::None };
+        let mut b = Builder::new("rope");
+        let positions = b.input("positions", Type::tensor(DType::I64, vec![Dim::named("n")]));
+        let turn = Turn::build(&mut b, &rope, positions, context)?;
+        Ok(Module::with(b.finish(&[("cos", turn.cos), ("sin", turn.sin)])))
+    }
+
+    #[test]
+    fn far_positions_are_as_exact_as_near_ones() {
+        let module = build(1 << 17).unwrap();
+        let positions = [0i64, 1, 255, 256, 257, 4_095, 65_537, 100_003, 131_071];
+        let input = Data::from_i64(&[positions.len()], &positions).unwrap().into();
+        let results = Interpreter::new(&module).run(vec![input]).unwrap();
+        let numbers = |index: usize| results[index].as_tensor().unwrap().to_numbers().unwrap();
+        let (cos, sin) = (numbers(0), numbers(1));
+        for (row, position) in positions.iter().enumerate() {
+            for pair in 0..4 {
+                let angle = *position as f64 * 10_000f64.powf(-0.25 * f64::from(pair));
+                let index = row * 4 + pair as usize;
+                // Four roundings of numbers up to 1 and two of their products and sum, each up to 2^-25 or 2^-24.
+                let bound = 2f64.powi(-22);
+                assert!((cos[index] - angle.cos()).abs() < bound, "cosine at {position}, pair {pair}");
+                assert!((sin[index] - angle.sin()).abs() < bound, "sine at {position}, pair {pair}");
+            }
+        }
+    }
+
+    #[test]
+    fn tables_are_bounded() {
+        assert!(build(1 << 40).unwrap_err().to_string().contains("too many"));
     }
 }
