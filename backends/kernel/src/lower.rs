@@ -34,7 +34,7 @@ use tcc_ir::types::TensorType;
 
 use crate::ir::Kernel;
 
-pub use block_packing::{BlockPacking, BlockPart};
+pub use block_packing::{BlockPacking, BlockPart, Coding, Offset, Scale};
 pub use context::{Lowering, Tuning};
 pub use gpu::Gpu;
 pub use packing::{PackedLayout, Packing};

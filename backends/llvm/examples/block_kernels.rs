@@ -6,7 +6,7 @@
 //!
 //! One row (decoding): bytes of packed weights a second, and their share of a plain read loop's in the same run, on one and
 //! two threads. 256 rows (prefill): billions of operations a second on one thread. Figures are the best of several runs.
-//! `--asm` prints the assembly of the kernels for many rows instead.
+//! `--asm` prints the assembly of the kernels instead.
 
 use std::time::Instant;
 
@@ -21,6 +21,9 @@ use tcc_kernel::Kernel;
 use tcc_kernel::lower::{Argument, Tuning, lower};
 use tcc_kernel::passes::finalize;
 use tcc_llvm::{Jit, Options, Target, Text, compile, emit_text};
+
+/// Names of float and quantized activations.
+const ACTIVATIONS: [&str; 2] = ["f32", "i8"];
 
 /// The machine form of a kernel.
 type Entry = unsafe extern "C" fn(*const *const u8, *const i64, *mut u8, i64, i64);
@@ -172,10 +175,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         for quantized in [true, false] {
             if assembly {
-                let product = Compiled::new(*format, quantized, [256, 64, 512])?;
-                let text =
-                    emit_text(&[product.kernel], Text::Assembly, &Target::host()?, Options::default())?;
-                println!("# {} {quantized}\n{text}", format.text());
+                for rows in [1, 256] {
+                    let kernel = Compiled::new(*format, quantized, [rows, 64, 512])?.kernel;
+                    let options = Options::default();
+                    let text = emit_text(&[kernel], Text::Assembly, &Target::host()?, options)?;
+                    println!(
+                        "# {} x {rows} rows of {}\n{text}",
+                        format.text(),
+                        ACTIVATIONS[usize::from(quantized)]
+                    );
+                }
                 continue;
             }
             let decode = Compiled::new(*format, quantized, [1, 12288, 8192])?;
@@ -192,7 +201,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!(
                 "{:<8} {:<6} {:>9.2} {:>16} {:>16} {:>18.0}",
                 format.text(),
-                if quantized { "i8" } else { "f32" },
+                ACTIVATIONS[usize::from(quantized)],
                 bits,
                 shares[0],
                 shares[1],

@@ -38,7 +38,12 @@ fn with_last(x: &TensorType, last: usize) -> Vec<Dim> {
 
 pub(super) fn quantize_rows(x: &TensorType, group: usize, sum: usize) -> Result<Vec<Type>> {
     let depth = depth(x)?;
-    if !x.dtype().is_float() || group == 0 || sum == 0 || depth % group != 0 || group % sum != 0 {
+    if !x.dtype().is_float()
+        || group == 0
+        || sum == 0
+        || !depth.is_multiple_of(group)
+        || !group.is_multiple_of(sum)
+    {
         return fail(format!("quantize_rows: {x} has no whole runs of {group} floats, or these of {sum}"));
     }
     Ok(vec![
@@ -63,7 +68,7 @@ pub(super) fn block_contract(
         }
         for part in [tensor(operands, 1)?, tensor(operands, 2)?] {
             let runs = self::depth(part)?;
-            let whole = if runs == 0 { depth == 0 } else { depth % runs == 0 };
+            let whole = if runs == 0 { depth == 0 } else { depth.is_multiple_of(runs) };
             if part.dtype() != DType::F32 || !whole || part.rank() != x.rank() {
                 return fail(format!("block_contract: {part} holds no scales or sums of {x}"));
             }
@@ -79,7 +84,7 @@ pub(super) fn block_contract(
     let weights = match form {
         WeightForm::Blocks(format) => decode_blocks(w, format, DType::F32)?,
         WeightForm::Affine { block } => {
-            if block == 0 || depth % block != 0 || !w.dtype().is_integer() || w.dtype().bits() > 8 {
+            if block == 0 || !depth.is_multiple_of(block) || !w.dtype().is_integer() || w.dtype().bits() > 8 {
                 return fail(format!("block_contract: {w} holds no codes in whole blocks of {block}"));
             }
             for index in 1..3 {

@@ -74,7 +74,7 @@ impl Rewriter<'_> {
         })?;
         let x_type = self.function.type_of(x).as_tensor()?.clone();
         let depth = usize::try_from(x_type.shape.last()?.as_const()?).ok()?;
-        if !fits(&spec, &weights) || !x_type.dtype().is_float() || depth % RUN != 0 {
+        if !fits(&spec, &weights) || !x_type.dtype().is_float() || !depth.is_multiple_of(RUN) {
             return None;
         }
         let mut added = weights.constants;
@@ -144,13 +144,13 @@ impl Rewriter<'_> {
                 let fits = table.shape().len() == 3 && index.rank() == 1 && index.dtype() == DType::I64;
                 fits.then(|| plain(vec![gather.operands[0]], Some(experts)))?
             }
-            Operator::Dequantize { axis: 1, block, .. } if *block == RUN / 2 || *block % RUN == 0 => {
+            Operator::Dequantize { axis: 1, block, .. } if *block == RUN / 2 || block.is_multiple_of(RUN) => {
                 let [codes, scale, zero] = producer.operands[..] else { return None };
                 let data = producers.constant(codes)?;
                 let scales = producers.constant(scale)?;
                 let narrow = matches!(data.dtype().bits(), 2 | 4 | 8) && data.dtype().is_integer();
                 let depth = *data.shape().get(1)?;
-                if *block == 0 || !narrow || depth % block != 0 || scales.shape().len() != 2 {
+                if *block == 0 || !narrow || !depth.is_multiple_of(*block) || scales.shape().len() != 2 {
                     return None;
                 }
                 let mut constants = Vec::new();

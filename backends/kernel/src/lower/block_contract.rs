@@ -57,7 +57,7 @@ pub fn block_contract(
             Coding::of_affine(w.dtype(), lowering.operands[places.weights.start + 1].dtype(), block)
         }
     };
-    let Some(coding) = coding.filter(|_| depth % UNIT == 0) else {
+    let Some(coding) = coding.filter(|_| depth.is_multiple_of(UNIT)) else {
         return Err(lowering.unsupported(format!("no packed form of {w} in {form:?}")));
     };
     let per_row = |lowering: &Lowering, place: usize| {
@@ -65,7 +65,7 @@ pub fn block_contract(
     };
     let sum_run = coding.group.min(UNIT);
     let scale_run = if quantized && depth > 0 { per_row(lowering, 1) } else { UNIT };
-    if quantized && (per_row(lowering, 2) != sum_run || scale_run % UNIT != 0) && depth > 0 {
+    if quantized && (per_row(lowering, 2) != sum_run || !scale_run.is_multiple_of(UNIT)) && depth > 0 {
         return Err(
             lowering.unsupported(format!("activations in runs of {scale_run} for groups of {sum_run}"))
         );

@@ -401,7 +401,8 @@ impl Row {
             B::Tq1_0 => {
                 for (bytes, count) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
                     for place in 0..count {
-                        let digit = |byte: &u8| (u16::from(byte.wrapping_mul(3u8.pow(place))) * 3 >> 8) as u8;
+                        let digit =
+                            |byte: &u8| ((u16::from(byte.wrapping_mul(3u8.pow(place))) * 3) >> 8) as u8;
                         self.codes.extend(bytes.iter().map(digit));
                     }
                 }
