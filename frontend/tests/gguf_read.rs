@@ -174,11 +174,14 @@ fn tensors_are_checked() {
     assert_eq!(read.tensors["empty"].data().unwrap().shape(), [0]);
 }
 
+/// A change of metadata and tensors.
+type Change<'c> = dyn Fn(&mut Vec<(String, Json)>, &mut Vec<(String, Tensor)>) + 'c;
+
 #[test]
 fn models_that_disagree_are_refused() {
     let case = Case::read("llama");
     let gguf = &case.json["gguf"];
-    let build = |change: &dyn Fn(&mut Vec<(String, Json)>, &mut Vec<(String, Tensor)>)| {
+    let build = |change: &Change<'_>| {
         let read = parse(case.gguf().unwrap()).unwrap();
         let mut metadata = vec![("general.architecture".to_owned(), json!("llama"))];
         for (key, value) in gguf["metadata"].as_object().unwrap() {

@@ -1,7 +1,7 @@
 //! What a decoder-only language model computes, apart from its weights.
 //!
-//! One description serves every family: the differences are values, not code paths of their own. [`super::gguf`] and
-//! [`super::config`] fill it, [`super::build`] turns it into tensor IR.
+//! One description serves every family: the differences are values, not code paths of their own. `gguf` and
+//! `config` fill it, `build` turns it into tensor IR.
 
 use std::fmt;
 

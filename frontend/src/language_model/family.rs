@@ -2,7 +2,7 @@
 //!
 //! A row says what configurations and files leave unsaid. Everything that they do say (sizes, constants, biases) is read
 //! from them, so a family that differs from another in numbers only is a row of names. A new family is a new row here;
-//! a new kind of layer is a new value in [`super::decoder`] and its case in [`super::build`].
+//! a new kind of layer is a new value in [`super::decoder`] and its case in `build`.
 
 use super::decoder::{Activation, BlockOrder, QkNorm};
 use super::names::{GEMMA, GPT_NEOX, GPT2, LLAMA, MIXTRAL, OLMO2, PHI3, Role, STABLELM, STARCODER2};

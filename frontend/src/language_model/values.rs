@@ -22,12 +22,15 @@ pub(super) enum Entry {
     Other,
 }
 
+/// Looks a key up; `None` where it is missing or null.
+type Lookup<'c> = dyn Fn(&str) -> Option<Entry> + 'c;
+
 /// A configuration: values by key, and what messages call it.
 pub(super) struct Values<'c> {
     /// `config.json`, or the metadata.
     pub(super) source_name: &'static str,
-    /// Looks a key up; `None` where it is missing or null.
-    pub(super) get: Box<dyn Fn(&str) -> Option<Entry> + 'c>,
+    /// The values.
+    pub(super) get: Box<Lookup<'c>>,
 }
 
 impl Values<'_> {
