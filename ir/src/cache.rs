@@ -110,9 +110,8 @@ impl CacheStorage {
         match self.format {
             CacheFormat::F32 => (DType::F32, vec![blocks, heads.clone(), outer, inner]),
             CacheFormat::F16 => (DType::F16, vec![blocks, heads.clone(), outer, inner]),
-            CacheFormat::I8 | CacheFormat::I4 => {
-                (DType::U8, vec![blocks, heads.clone(), block * self.format.row_bytes(depth)])
-            }
+            CacheFormat::I8 => (DType::I8, vec![blocks, heads.clone(), block * self.format.row_bytes(depth)]),
+            CacheFormat::I4 => (DType::U8, vec![blocks, heads.clone(), block * self.format.row_bytes(depth)]),
         }
     }
 }
@@ -176,7 +175,7 @@ mod tests {
         let shape = |extents: &[i64]| extents.iter().map(|extent| Dim::Const(*extent)).collect::<Vec<_>>();
         assert_eq!(memory("f16 columns 16", 33), (DType::F16, shape(&[3, 3, 64, 16])));
         assert_eq!(memory("f32 rows 1", 5), (DType::F32, shape(&[5, 3, 1, 64])));
-        assert_eq!(memory("i8 rows 1", 5), (DType::U8, shape(&[5, 3, 68])));
+        assert_eq!(memory("i8 rows 1", 5), (DType::I8, shape(&[5, 3, 68])));
         assert_eq!(memory("i4 columns 16", 16), (DType::U8, shape(&[1, 3, 16 * 36])));
     }
 }

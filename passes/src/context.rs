@@ -4,6 +4,7 @@ use tcc_ir::module::Module;
 
 use crate::cost::Machine;
 use crate::egraph::saturate::Limits;
+use crate::kvcache::CacheOptions;
 use crate::quantize::Activations;
 
 /// Called before (`false`) and after (`true`) each pass with its name and the module.
@@ -17,6 +18,8 @@ pub struct Context {
     pub limits: Limits,
     /// How products with block-quantized weights take their activations.
     pub activations: Activations,
+    /// What is asked of key-value caches.
+    pub caches: CacheOptions,
     /// Sees the module around each pass, for dumps.
     pub observer: Option<Box<Observer>>,
 }
@@ -24,7 +27,13 @@ pub struct Context {
 impl Context {
     /// Default limits for a machine.
     pub fn new(machine: Machine) -> Context {
-        Context { machine, limits: Limits::default(), activations: Activations::default(), observer: None }
+        Context {
+            machine,
+            limits: Limits::default(),
+            activations: Activations::default(),
+            caches: CacheOptions::default(),
+            observer: None,
+        }
     }
 }
 

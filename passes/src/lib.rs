@@ -6,6 +6,7 @@
 //! | [`inline`], [`constant_folding`], [`dead_code`], [`common_subexpressions`] | passes that need no alternatives |
 //! | [`egraph`], [`rules`] | the e-graph and what is rewritten in it |
 //! | [`quantize`] | weights that stay packed in memory |
+//! | [`kvcache`] | format and layout of key-value caches |
 //! | [`cost`] | machine models and the cost of each operator |
 
 pub mod common_subexpressions;
@@ -16,6 +17,7 @@ pub mod dead_code;
 pub mod egraph;
 pub mod error;
 pub mod inline;
+pub mod kvcache;
 pub mod pipeline;
 pub mod program;
 pub mod quantize;

@@ -7,7 +7,7 @@ use tcc_ir::module::Module;
 use crate::context::Context;
 use crate::error::Error;
 use crate::rules;
-use crate::{common_subexpressions, constant_folding, dead_code, egraph, inline, quantize};
+use crate::{common_subexpressions, constant_folding, dead_code, egraph, inline, kvcache, quantize};
 
 /// A pass.
 #[derive(Clone, Copy)]
@@ -58,6 +58,11 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "layout", doc: "E-graph: data layouts.", run: layout },
     Pass { name: "fuse", doc: "E-graph: fusion of elementwise operations.", run: fuse },
     Pass { name: "egraph", doc: "E-graph: all of `simplify`, `layout` and `fuse` in one.", run: all },
+    Pass {
+        name: "kvcache",
+        doc: "Chooses format and layout of key-value caches and how attention splits the context.",
+        run: kvcache::run,
+    },
 ];
 
 /// The passes that `optimize` runs, in order.
@@ -73,6 +78,7 @@ pub const DEFAULT: &[&str] = &[
     "cse",
     "dce",
     "neighbours",
+    "kvcache",
 ];
 
 /// Optimizes a module: the default pipeline.

@@ -97,6 +97,9 @@ const char *tcc_dtype_name(int32_t dtype);
 /* Loads a bundle. The file must stay as it is until the program and its sessions are freed. */
 tcc_status tcc_load(const char *path, tcc_executable **executable);
 
+/* Loads the entry of this name of a bundle; tcc_load takes the first. Entries of one file share their weights. */
+tcc_status tcc_load_entry(const char *path, const char *entry, tcc_executable **executable);
+
 /* Loads a bundle from memory, which must stay as it is until the program and its sessions are freed. */
 tcc_status tcc_load_memory(const void *data, size_t bytes, tcc_executable **executable);
 
@@ -116,6 +119,27 @@ size_t tcc_input_count(const tcc_executable *executable);
 size_t tcc_output_count(const tcc_executable *executable);
 tcc_status tcc_input_info(const tcc_executable *executable, size_t index, tcc_tensor_info *info);
 tcc_status tcc_output_info(const tcc_executable *executable, size_t index, tcc_tensor_info *info);
+
+/* Tensors that keep their contents from run to run, such as the caches of a language model, zero at first. Programs that
+   name the same one share it. Symbols of their shapes, such as kv_slots, get their values here. */
+typedef struct tcc_state tcc_state;
+
+tcc_status tcc_state_create(const tcc_executable *const *executables, size_t executable_count,
+                            const char *const *names, const int64_t *values, size_t symbol_count,
+                            tcc_state **state);
+
+/* Bytes that a state takes; 0 when it is null. */
+uint64_t tcc_state_bytes(const tcc_state *state);
+
+/* Sets a state to zero, as it was at first. */
+tcc_status tcc_state_reset(const tcc_state *state);
+
+/* Frees a state; its sessions stay usable. Null is allowed. */
+void tcc_state_free(tcc_state *state);
+
+/* As tcc_session_create, on a state that other sessions may use too, one run at a time. */
+tcc_status tcc_session_create_on(const tcc_executable *executable, const tcc_state *state, size_t threads,
+                                 tcc_session **session);
 
 /* Makes a session with this many threads, the calling one included; 0 means one for each CPU. */
 tcc_status tcc_session_create(const tcc_executable *executable, size_t threads, tcc_session **session);

@@ -3,6 +3,7 @@
 //! Null handles and counts are checked, panics are caught at the edge, errors become a status and a message for the
 //! thread. What C promises and Rust cannot check (valid pointers, live memory) is the safety condition of each function.
 
+pub mod entries;
 pub mod linked;
 
 use crate::bundle::{Bundle, LoadOptions};

@@ -86,6 +86,28 @@ impl State {
         }
     }
 
+    /// Copies one part of every tensor over another: the outermost axis is cut into `parts` equal parts, such as the
+    /// pages of a cache.
+    pub fn copy_part(&self, from: usize, to: usize, parts: usize) -> Result<()> {
+        let refuse =
+            |tensor: &str, reason: String| Error::StateMismatch { tensor: tensor.to_owned(), reason };
+        for (name, (description, _)) in &self.tensors {
+            let outer = description.shape.first().copied().unwrap_or(0) as usize;
+            if from >= parts || to >= parts || !outer.is_multiple_of(parts) {
+                let reason = format!("has {outer} rows, no parts {from} and {to} of {parts}");
+                return Err(refuse(name, reason));
+            }
+        }
+        let _running = self.lock();
+        for (description, memory) in self.tensors.values() {
+            let bytes = description.bytes / parts;
+            let start = memory.raw();
+            // SAFETY: both parts lie inside the memory, and nobody else uses it while the lock is held.
+            unsafe { std::ptr::copy(start.add(from * bytes), start.add(to * bytes), bytes) };
+        }
+        Ok(())
+    }
+
     /// Waits until no session runs on this state.
     pub(crate) fn lock(&self) -> MutexGuard<'_, ()> {
         // The lock guards memory that is plain numbers: a run that failed leaves nothing inconsistent.

@@ -8,6 +8,7 @@ mod attention;
 mod block_contract;
 mod block_packing;
 mod blocks;
+mod cache;
 mod context;
 mod contract;
 mod convolve;
@@ -27,8 +28,10 @@ mod sample;
 mod scan;
 mod scatter;
 mod softmax;
+mod tiled_attention;
 mod window;
 
+use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
 use tcc_ir::types::TensorType;
 
@@ -48,6 +51,8 @@ pub enum Argument {
     Result(usize),
     /// Intermediate buffer of the lowering.
     Temporary(usize),
+    /// The memory of an operand as elements of another type.
+    View(usize, DType),
     /// Operand rearranged at compile time: index into [`Lowered::packings`].
     Packed(usize),
     /// One array of packed weights: index into [`Lowered::blocks`].
@@ -113,6 +118,11 @@ pub fn lower(
     name: &str,
     tuning: &Tuning,
 ) -> Result<Lowered, LowerError> {
+    if let Some(operands) = cache::memory_types(operator, operands) {
+        let mut lowering = Lowering::new(operator.name(), name, &operands, results, constant, tuning);
+        cache::lower(&mut lowering, operator)?;
+        return Ok(lowering.finish());
+    }
     let mut lowering = Lowering::new(operator.name(), name, operands, results, constant, tuning);
     match operator {
         Operator::Map { body } => pointwise::map(&mut lowering, body)?,

@@ -140,6 +140,7 @@ fn check(case: &Case, machine: &Machine, finalized: bool, seed: u64) -> bool {
                 Argument::Temporary(index) => temporaries[*index].clone(),
                 Argument::Packed(index) => packed[*index].clone(),
                 Argument::Block(_) => panic!("no weights are in blocks"),
+                Argument::View(..) => panic!("no operand is seen as another type"),
             })
             .collect();
         let mut slices: Vec<&mut [u8]> = arguments.iter_mut().map(|bytes| &mut bytes[..]).collect();

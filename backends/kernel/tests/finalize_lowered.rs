@@ -3,6 +3,7 @@
 //! Both run in the kernel interpreter, which finds accesses out of bounds and reads of what nobody has written. Before,
 //! functions like `exp` are the library's; after, they are polynomials, hence a small tolerance for floats.
 
+use tcc_ir::cache::{CacheFormat, CacheStorage};
 use tcc_ir::contraction::ContractionSpec;
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
@@ -73,6 +74,36 @@ fn reduce(name: &'static str, kind: ReduceKind, axis: usize) -> Case {
     Case { name, operator, operands: vec![tensor(DType::F32, &["n", "45"])], result }
 }
 
+/// Attention of `n` tokens over caches of 64 slots in pages of 16.
+fn attend(name: &'static str, split: usize, window: usize, depth: &str) -> Case {
+    let storage = CacheStorage::plain(CacheFormat::F32);
+    let operator = Operator::KvAttend {
+        scale: 0.5.into(),
+        softcap: 0.0.into(),
+        window,
+        sinks: 2,
+        page: 16,
+        split,
+        k_storage: storage,
+        v_storage: storage,
+    };
+    let f32 = |shape: &[&str]| tensor(DType::F32, shape);
+    let i64 = |shape: &[&str]| tensor(DType::I64, shape);
+    let cache = f32(&["64", "2", depth]);
+    let operands =
+        vec![f32(&["n", "6", depth]), cache.clone(), cache, i64(&["3", "4"]), i64(&["n"]), i64(&["n"])];
+    Case { name, operator, operands, result: f32(&["n", "6", depth]) }
+}
+
+fn attention(name: &'static str, causal: bool, window: usize, mask: Option<&[&str]>) -> Case {
+    let operator = Operator::Attention { scale: 0.5.into(), softcap: 2.0.into(), causal, window };
+    let f32 = |shape: &[&str]| tensor(DType::F32, shape);
+    let mut operands =
+        vec![f32(&["n", "4", "19", "20"]), f32(&["n", "2", "37", "20"]), f32(&["n", "2", "37", "24"])];
+    operands.extend(mask.map(f32));
+    Case { name, operator, operands, result: f32(&["n", "4", "19", "24"]) }
+}
+
 fn cases() -> Vec<Case> {
     let f32 = |shape: &[&str]| tensor(DType::F32, shape);
     let softmax = |log| Operator::Softmax { axis: 1, log };
@@ -92,6 +123,13 @@ fn cases() -> Vec<Case> {
         result: f32(&["n", "5", "5", "20"]),
     };
     vec![
+        attend("cached attention", 0, 0, "20"),
+        attend("split attention", 16, 0, "32"),
+        attend("attention in a window", 16, 5, "16"),
+        attention("attention", false, 0, None),
+        attention("causal attention", true, 7, None),
+        attention("masked attention", false, 0, Some(&["19", "37"])),
+        attention("attention with a mask of rows", true, 0, Some(&["n", "1", "19", "1"])),
         contract("product", [DType::F32, DType::F32, DType::F32], "23"),
         contract("product of bytes", [DType::U8, DType::I8, DType::I32], "23"),
         contract("product of signed bytes", [DType::I8, DType::I8, DType::I32], "8"),
@@ -202,13 +240,14 @@ fn run(case: &Case, lowered: &Lowered, n: i64, prepare: &dyn Fn(&Kernel) -> Kern
                 Argument::Operand(index) => operands[*index].clone(),
                 Argument::Result(_) => result.clone(),
                 Argument::Temporary(index) => temporaries[*index].clone(),
-                Argument::Packed(_) | Argument::Block(_) => {
-                    panic!("nothing is constant, so nothing is packed")
+                Argument::Packed(_) | Argument::Block(_) | Argument::View(..) => {
+                    panic!("nothing is constant or seen as another type")
                 }
             })
             .collect();
         let mut slices: Vec<&mut [u8]> = arguments.iter_mut().map(|bytes| &mut bytes[..]).collect();
-        let dims = vec![n; kernel.dims.len()];
+        let dim = |text: &String| tcc_ir::parse::dim(text).unwrap().evaluate(&|_| Some(n)).unwrap();
+        let dims: Vec<i64> = kernel.dims.iter().map(dim).collect();
         evaluate(&kernel, &mut slices, &dims, 0, i64::MAX)
             .unwrap_or_else(|error| panic!("{} n={n}: {error}\n{}\n{kernel}", case.name, launch.kernel));
         for (argument, bytes) in launch.arguments.iter().zip(arguments) {
@@ -256,8 +295,8 @@ fn lowered_operators_keep_their_results() {
             let name = "operator";
             let lowered = lower(&case.operator, &case.operands, results, &constant, name, &tuning(&machine));
             let lowered = lowered.unwrap_or_else(|error| panic!("{}: {error}", case.name));
-            // Images are large enough with two of them.
-            let largest = if case.operands[0].shape.len() == 4 { 2 } else { 17 };
+            // Images and tokens are large enough with two of them.
+            let largest = if case.operands[0].shape.len() > 2 { 2 } else { 17 };
             for n in [0, 1, largest] {
                 let before = run(&case, &lowered, n, &Kernel::clone);
                 let after = run(&case, &lowered, n, &|kernel| {

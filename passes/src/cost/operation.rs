@@ -1,5 +1,6 @@
 //! One cost for each operator.
 
+use tcc_ir::cache::CacheStorage;
 use tcc_ir::contraction::{ContractionSpec, Role};
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
@@ -154,6 +155,27 @@ fn work(
             let value_width = v.shape.last().map_or(width, |d| estimate.sizes.value(d));
             let products = estimate.multiply_adds(scores * (1.0 + value_width / width), dtype, DType::F32);
             (products + softmax(estimate, scores / width, dtype), all)
+        }
+        O::KvAppend { storage } => {
+            // Only the rows written move, not the cache.
+            let [_, x, ..] = operands else { return (0.0, 0.0) };
+            let bytes = estimate.bytes(x) + estimate.count(x) * storage.format.bits() as f64 / 8.0;
+            (estimate.simple(4.0 * estimate.count(x)), bytes)
+        }
+        O::KvAttend { page, k_storage, v_storage, .. } => {
+            let [q, k, v, table, ..] = operands else { return (0.0, 0.0) };
+            let extent = |ty: &TensorType, axis: usize| {
+                ty.shape.get(axis).map_or(1.0, |dim| estimate.sizes.value(dim)).max(1.0)
+            };
+            let (heads, shared) = (extent(q, 1), extent(k, 1));
+            let context = extent(table, 1) * *page as f64;
+            let scores = extent(q, 0) * heads * context;
+            let (depth, value_depth) = (extent(k, 2), extent(v, 2));
+            let products = estimate.multiply_adds(scores * (depth + value_depth), DType::F32, DType::F32);
+            let bits = |storage: &CacheStorage, depth: f64| depth * storage.format.bits() as f64;
+            let cached = bits(k_storage, depth) + bits(v_storage, value_depth);
+            let moved = context * extent(table, 0) * shared * cached / 8.0;
+            (products + softmax(estimate, scores, DType::F32), moved + estimate.bytes(q) + written)
         }
         O::Recurrent { .. } => {
             let weights: f64 = operands.iter().skip(1).take(2).map(|ty| estimate.count(ty)).sum();

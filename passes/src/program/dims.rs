@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tcc_ir::dim::{Atom, Dim, Symbol};
 use tcc_ir::dtype::DType;
 use tcc_ir::module::Function;
+use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Function as Scalar, ScalarOp};
 use tcc_kernel::ir::Expr;
 use tcc_runtime::DimExpr;
@@ -20,7 +21,8 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Numbers every symbol: those that an input axis gives first, then those that steps bind.
+    /// Numbers every symbol: those that an input axis gives first, then those that the state fixes, then those that steps
+    /// bind.
     pub fn of(function: &Function) -> Symbols {
         let mut symbols = Symbols::default();
         for (input, param) in function.body.params.iter().enumerate() {
@@ -34,6 +36,16 @@ impl Symbols {
                 }
             }
         }
+        function.body.visit(&mut |operation| {
+            let Operator::KvState { shape, .. } = &operation.operator else { return };
+            for dim in shape {
+                dim.visit_symbols(&mut |symbol| {
+                    if !symbols.numbers.contains_key(symbol) {
+                        symbols.add(function, symbol, SymbolSource::State);
+                    }
+                });
+            }
+        });
         let mut bound_later: Vec<Symbol> = Vec::new();
         let mut visit = |dim: &Dim| dim.visit_symbols(&mut |symbol| bound_later.push(symbol.clone()));
         for ty in &function.types {
@@ -82,9 +94,23 @@ impl Symbols {
         self.expression(&dim)
     }
 
-    /// True where an input gives the value.
-    pub fn from_input(&self, number: u32) -> bool {
-        matches!(self.table[number as usize].source, SymbolSource::Input { .. })
+    /// True where an input or the state gives the value, before a run.
+    pub fn is_given(&self, number: u32) -> bool {
+        matches!(self.table[number as usize].source, SymbolSource::Input { .. } | SymbolSource::State)
+    }
+
+    /// The first symbol of a state's shape that the state does not fix.
+    pub fn not_of_state(&self, shape: &[Dim]) -> Option<Symbol> {
+        let mut found = None;
+        for dim in shape {
+            dim.visit_symbols(&mut |symbol| {
+                let source = self.number(symbol).map(|number| &self.table[number as usize].source);
+                if source != Some(&SymbolSource::State) {
+                    found = Some(symbol.clone());
+                }
+            });
+        }
+        found
     }
 
     /// True where the value of a dimension has a known bound before the run.
@@ -103,7 +129,7 @@ impl Symbols {
             .into_iter()
             .filter_map(|dim| dim.as_symbol())
             .filter_map(|symbol| self.number(symbol))
-            .filter(|number| !self.from_input(*number))
+            .filter(|number| !self.is_given(*number))
             .collect();
         found.sort_unstable();
         found.dedup();

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use tcc_ir::cache::CacheStorage;
 use tcc_ir::data::Data;
 use tcc_ir::dim::Dim;
+use tcc_ir::dtype::DType;
 use tcc_ir::module::{Function, Operation, Region, Value};
 use tcc_ir::operator::Operator;
 use tcc_ir::types::TensorType;
@@ -15,7 +17,7 @@ use tcc_kernel::side_by_side::side_by_side;
 use tcc_runtime::DimExpr;
 use tcc_runtime::manifest::{
     Branch, Carried, Constraint, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Relation, Scan,
-    Step, Storage, TensorId, Transfer,
+    Step, Storage, TensorId, TensorInfo, Transfer,
 };
 
 use super::dims::Symbols;
@@ -47,6 +49,8 @@ pub struct ProgramBuilder<'a> {
     kernels: Kernels,
     uses: Uses,
     of_value: HashMap<Value, TensorId>,
+    /// Tensors that show the memory of others as another type.
+    views: HashMap<(TensorId, DType), TensorId>,
     constants: HashMap<Value, Data>,
     outputs: Vec<Port>,
     inputs: Vec<Port>,
@@ -60,7 +64,7 @@ impl<'a> ProgramBuilder<'a> {
     /// Starts a program.
     pub fn new(function: &'a Function, options: &'a ProgramOptions) -> Result<Self, ProgramError> {
         let symbols = Symbols::of(function);
-        let bound = (0..symbols.table().len() as u32).map(|number| symbols.from_input(number)).collect();
+        let bound = (0..symbols.table().len() as u32).map(|number| symbols.is_given(number)).collect();
         Ok(ProgramBuilder {
             function,
             options,
@@ -69,6 +73,7 @@ impl<'a> ProgramBuilder<'a> {
             kernels: Kernels::default(),
             uses: Uses::of(function),
             of_value: HashMap::new(),
+            views: HashMap::new(),
             constants: HashMap::new(),
             outputs: Vec::new(),
             inputs: Vec::new(),
@@ -136,8 +141,7 @@ impl<'a> ProgramBuilder<'a> {
             let mut known = true;
             for dim in [a, b] {
                 dim.visit_symbols(&mut |symbol| {
-                    known &=
-                        self.symbols.number(symbol).is_some_and(|number| self.symbols.from_input(number));
+                    known &= self.symbols.number(symbol).is_some_and(|number| self.symbols.is_given(number));
                 });
             }
             if let (true, Ok(left), Ok(right)) =
@@ -244,11 +248,59 @@ impl<'a> ProgramBuilder<'a> {
             }
             Operator::If {} => self.choice(operation, steps),
             Operator::Loop { scans } => self.iteration(operation, *scans, steps),
+            Operator::KvState { name, shape, storage } => self.state(operation, name, shape, storage),
             Operator::Call { callee } => {
                 Err(self.unsupported(operation, format!("the call of @{callee} should have been inlined")))
             }
             _ => self.kernel(operation, steps),
         }
+    }
+
+    /// A cache is a state tensor of the memory that its storage lays out.
+    fn state(
+        &mut self,
+        operation: &Operation,
+        name: &str,
+        shape: &[Dim],
+        storage: &CacheStorage,
+    ) -> Result<(), ProgramError> {
+        if let Some(symbol) = self.symbols.not_of_state(shape) {
+            let reason =
+                format!("the shape of cache '{name}' depends on '{symbol}', which changes from run to run");
+            return Err(self.unsupported(operation, reason));
+        }
+        let [slots, heads, depth] = shape else {
+            return Err(self.unsupported(operation, "a cache is [slots, heads, d]"));
+        };
+        let (dtype, shape) = storage.memory(slots, heads, depth);
+        let tensor = self.tensors.add(&self.symbols, name, &TensorType::new(dtype, shape), Storage::State)?;
+        self.of_value.insert(operation.results[0], tensor);
+        Ok(())
+    }
+
+    /// The memory of a tensor as elements of another type.
+    fn seen_as(&mut self, tensor: TensorId, dtype: DType) -> Result<TensorId, ProgramError> {
+        if let Some(known) = self.views.get(&(tensor, dtype)) {
+            return Ok(*known);
+        }
+        let info = &self.tensors.infos[tensor as usize];
+        let bits = info.shape.iter().cloned().fold(DimExpr::Const(info.dtype.bits().into()), DimExpr::mul);
+        let unsupported = || ProgramError::Unsupported {
+            location: info.name.clone(),
+            reason: format!("the runtime has no tensors of {dtype}"),
+        };
+        let element = super::element_type(dtype).ok_or_else(unsupported)?;
+        let count = bits.floor_div(DimExpr::Const(dtype.bits() as i64));
+        let storage = Storage::Alias { of: tensor, byte_offset: DimExpr::Const(0) };
+        self.tensors.infos.push(TensorInfo {
+            name: String::new(),
+            dtype: element,
+            shape: vec![count],
+            storage,
+        });
+        let view = self.tensors.infos.len() as TensorId - 1;
+        self.views.insert((tensor, dtype), view);
+        Ok(view)
     }
 
     /// A reshape shows the same memory under another shape.
@@ -365,7 +417,14 @@ impl<'a> ProgramBuilder<'a> {
         let lowered = lower(&operation.operator, &operands, &results, &constant, name, &self.options.tuning)
             .map_err(|source| ProgramError::Lower { location: location.to_string(), source })?;
         let reused = self.reusable(operation, &lowered)?;
+        let appended = matches!(operation.operator, Operator::KvAppend { .. });
         let result_tensors = match reused {
+            // An append writes into the cache.
+            _ if appended => {
+                let cache = self.tensor(operation.operands[0])?;
+                self.of_value.insert(operation.results[0], cache);
+                vec![cache]
+            }
             Some(operand) => {
                 let of = self.tensor(operand)?;
                 self.uses.reuse(operation.results[0], operand);
@@ -419,6 +478,10 @@ impl<'a> ProgramBuilder<'a> {
                     Argument::Temporary(index) => temporaries[*index],
                     Argument::Packed(index) => packed[*index],
                     Argument::Block(index) => blocks[*index],
+                    Argument::View(index, dtype) => {
+                        let tensor = self.tensor(operation.operands[*index])?;
+                        self.seen_as(tensor, *dtype)?
+                    }
                 });
             }
             let rows = match &operation.operator {

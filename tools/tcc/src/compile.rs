@@ -1,5 +1,6 @@
 //! From a model to code: import, passes, program, kernels, objects.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use tcc_ir::module::Module;
 use tcc_kernel::Kernel;
 use tcc_kernel::passes::finalize;
 use tcc_passes::Context;
+use tcc_passes::kvcache::{self, CacheOptions};
 use tcc_passes::program::{Program, ProgramOptions, build};
 use tcc_passes::quantize::Activations;
 use tcc_ptx::PtxModule;
@@ -37,6 +39,10 @@ pub struct CompileOptions {
     pub device: Device,
     /// How products with block-quantized weights take their activations.
     pub activations: Activations,
+    /// Format of key-value caches.
+    pub caches: CacheOptions,
+    /// Name of the entry among those of a bundle.
+    pub entry: String,
 }
 
 impl CompileOptions {
@@ -51,6 +57,8 @@ impl CompileOptions {
             level: 2,
             device,
             activations: Activations::default(),
+            caches: CacheOptions::default(),
+            entry: String::new(),
         }
     }
 }
@@ -86,6 +94,7 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<Compiled, Erro
 pub fn optimize(module: &mut Module, options: &CompileOptions) -> Result<(), Error> {
     let mut context = Context::new(options.target.cost.clone());
     context.activations = options.activations;
+    context.caches = options.caches;
     match options.level {
         0 => tcc_passes::run_passes(module, &["inline", "dce"], &context)?,
         _ => tcc_passes::optimize(module, &context)?,
@@ -102,7 +111,12 @@ pub fn compile_module(mut module: Module, name: &str, options: &CompileOptions) 
         name: name.to_string(),
         target: options.target.requirements(),
     };
-    let Program { manifest, mut kernels, weights } = build(&module, &program_options)?;
+    let Program { mut manifest, mut kernels, weights } = build(&module, &program_options)?;
+    manifest.entry.clone_from(&options.entry);
+    let caches = kvcache::explain(&module, &options.target.cost);
+    if !caches.is_empty() {
+        manifest.metadata.insert("caches".to_string(), caches.join("\n"));
+    }
     log::info!("program: {} kernels, {:.1} ms", kernels.len(), start.elapsed().as_secs_f64() * 1e3);
     let start = Instant::now();
     let device = options.device;
@@ -213,19 +227,42 @@ impl Compiled {
 
     /// Writes a bundle, all at once or not at all.
     pub fn write_bundle(&self, path: &Path) -> Result<(), Error> {
-        let mut writer = BundleWriter::new(self.manifest.clone());
-        for object in &self.objects {
-            writer = writer.code(object.clone());
+        write_entries(std::slice::from_ref(self), path)
+    }
+}
+
+/// Writes a bundle of several entries, whose names differ; weights of equal contents are stored once. All at once or not
+/// at all.
+pub fn write_entries(entries: &[Compiled], path: &Path) -> Result<(), Error> {
+    let mut writer: Option<BundleWriter> = None;
+    for entry in entries {
+        let mut next = match writer.take() {
+            Some(writer) => writer.entry(entry.manifest.clone()),
+            None => BundleWriter::new(entry.manifest.clone()),
+        };
+        for object in &entry.objects {
+            next = next.code(object.clone());
         }
-        for weight in &self.weights {
-            writer = writer.weight(weight_data(weight)?);
+        for weight in &entry.weights {
+            next = next.weight(weight_data(weight)?);
         }
-        if path.exists() && !path.is_file() {
-            // A pipe or a device is written to, not replaced.
-            let bytes = writer.to_bytes()?;
-            return std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_owned(), source });
-        }
-        Ok(writer.write(path)?)
+        writer = Some(next);
+    }
+    let writer = writer.ok_or_else(|| Error::Codegen("a bundle has at least one entry".into()))?;
+    if path.exists() && !path.is_file() {
+        // A pipe or a device is written to, not replaced.
+        let bytes = writer.to_bytes()?;
+        return std::fs::write(path, bytes).map_err(|source| Error::Io { path: path.to_owned(), source });
+    }
+    Ok(writer.write(path)?)
+}
+
+/// Lets entries that run in this process hold weights of equal contents once.
+pub fn share_weights(entries: &mut [Compiled]) {
+    let mut known: HashMap<blake3::Hash, Bytes> = HashMap::new();
+    for weight in entries.iter_mut().flat_map(|entry| &mut entry.weights) {
+        let shared = known.entry(blake3::hash(weight)).or_insert_with(|| weight.clone());
+        *weight = shared.clone();
     }
 }
 

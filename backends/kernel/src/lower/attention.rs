@@ -1,17 +1,226 @@
-//! Attention with an online softmax, and rotary embedding.
+//! Attention of whole tensors with an online softmax, and rotary embedding.
 
+use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
 use tcc_ir::scalar::Function;
+use tcc_ir::types::TensorType;
 use tcc_ir::words::ReduceKind;
 
 use super::rows::Line;
+use super::tiled_attention::{Block, Scores, Tile, TileState, inverse};
 use super::{Argument, LowerError, Lowering};
 use crate::ir::{Access, Expr, LoopKind, Space, Stmt};
 
+/// Query rows of a tile.
+const TILE_ROWS: i64 = 48;
+
+/// Attention of whole tensors: by tiles where the shapes of a head are known and vectors are worth it, else row by row.
+pub fn attention(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerError> {
+    match Tiled::of(lowering, operator) {
+        Some(tiled) => tiled.lower(lowering),
+        None => by_rows(lowering, operator),
+    }
+}
+
+/// What attention by tiles needs to know at compile time.
+struct Tiled {
+    scale: f64,
+    scores: Scores,
+    causal: bool,
+    window: i64,
+    /// Query heads of a key head.
+    group: i64,
+    /// Queries of a tile.
+    queries: i64,
+    tile: Tile,
+}
+
+impl Tiled {
+    fn of(lowering: &Lowering, operator: &Operator) -> Option<Tiled> {
+        let Operator::Attention { scale, softcap, causal, window } = operator else { return None };
+        let (q, k, v) = (&lowering.operands[0], &lowering.operands[1], &lowering.operands[2]);
+        let extent = |dim: &Dim| dim.as_const().filter(|extent| *extent > 0);
+        let (depth, value_depth) = (extent(&q.shape[3])?, extent(&v.shape[3])?);
+        let (heads, shared) = (extent(&q.shape[1])?, extent(&k.shape[1])?);
+        let wide = lowering.tuning.lanes(DType::F32) >= 4 && lowering.tuning.gpu.is_none();
+        // Vectors that are mostly empty gain nothing.
+        let lanes = i64::from(lowering.tuning.lanes(DType::F32));
+        if !wide || q.dtype().bits() > 32 || value_depth * 2 < lanes {
+            return None;
+        }
+        let group = heads / shared;
+        let queries = (TILE_ROWS / group).max(1).min(extent(&q.shape[2]).unwrap_or(i64::MAX));
+        Some(Tiled {
+            scale: scale.get(),
+            scores: Scores { softcap: softcap.get(), windowed: *window > 0, sinks: 0 },
+            causal: *causal,
+            window: *window as i64,
+            group,
+            queries,
+            tile: Tile::choose(queries * group, depth, value_depth, lowering.tuning),
+        })
+    }
+
+    fn lower(&self, lowering: &mut Lowering) -> Result<(), LowerError> {
+        let (q, k) = (lowering.operands[0].clone(), lowering.operands[1].clone());
+        // Lanes are keys, so the channels of a key must not lie side by side.
+        let perm = [0, 1, 3, 2];
+        let shape = perm.iter().map(|axis| k.shape[*axis].clone()).collect();
+        let keys = lowering.temporary(TensorType::new(k.dtype(), shape));
+        super::movement::transpose_into(lowering, Argument::Operand(1), keys, &perm)?;
+        let tiles = q.shape[2].ceil_div(&Dim::Const(self.queries));
+        let domain = [q.shape[0].clone(), k.shape[1].clone(), tiles];
+        let body = lowering.parallel_rows(&domain, &mut |this, at| self.task(this, keys, at));
+        lowering.launch(body, false);
+        Ok(())
+    }
+
+    /// One tile of queries of one key head.
+    fn task(&self, this: &mut Lowering, keys: Argument, at: &[Expr]) -> Vec<Stmt> {
+        let (batch, head) = (&at[0], &at[1]);
+        let (q_shape, k_shape) = (this.operands[0].shape.clone(), this.operands[1].shape.clone());
+        let (q_len, kv_len) = (this.dim(&q_shape[2]), this.dim(&k_shape[2]));
+        let dtype = this.operands[0].dtype();
+        let state = TileState::new(this, &self.tile, self.scores);
+        let first_query = at[2].clone().times(Expr::index(self.queries));
+        let here = q_len.clone().minus(first_query.clone()).at_most(Expr::index(self.queries));
+        let mut stmts = state.start(this);
+        let lanes = this.tuning.lanes(DType::F32);
+        let scale = Expr::constant(DType::F32, self.scale);
+        let last = kv_len.clone().minus(Expr::index(1));
+        // The last key that query `i` sees.
+        let high = |query: Expr| match self.causal {
+            true => query
+                .plus(kv_len.clone())
+                .minus(q_len.clone())
+                .at_most(last.clone())
+                .at_least(Expr::index(-1)),
+            false => last.clone(),
+        };
+        // It sees keys behind this one only.
+        let low = |query: Expr| {
+            query
+                .plus(kv_len.clone())
+                .minus(q_len.clone())
+                .minus(Expr::index(self.window))
+                .at_least(Expr::index(-1))
+        };
+        let row_of = |query: &Expr, g: &Expr| query.clone().times(Expr::index(self.group)).plus(g.clone());
+        let head_of = |g: &Expr| head.clone().times(Expr::index(self.group)).plus(g.clone());
+        stmts.push(this.for_loop("query", here.clone(), LoopKind::Serial, |this, query| {
+            vec![this.for_loop("g", Expr::index(self.group), LoopKind::Serial, |this, g| {
+                let row = row_of(&query, &g);
+                let position = first_query.clone().plus(query.clone());
+                let store = |buffer, value| Stmt::Store { buffer, index: row.clone(), value, valid: None };
+                let mut stmts = vec![store(state.high, high(position.clone()))];
+                if self.scores.windowed {
+                    stmts.push(store(state.low, low(position.clone())));
+                }
+                let depth = Expr::index(self.tile.depth);
+                stmts.extend(this.vector_line(Expr::index(0), depth.clone(), lanes, &mut |this, channel| {
+                    let at = [batch.clone(), head_of(&g), position.clone(), channel.clone()];
+                    let value = this.load(Argument::Operand(0), &at).cast(dtype, DType::F32);
+                    let value = Expr::call(Function::Mul, vec![value, scale.clone()]);
+                    let index = row.clone().times(depth.clone()).plus(channel);
+                    vec![Stmt::Store { buffer: state.queries, index, value, valid: None }]
+                }));
+                stmts
+            })]
+        }));
+        let width = Expr::index(self.tile.keys());
+        let last_query = first_query.clone().plus(here.clone()).minus(Expr::index(1));
+        let (end, set_end) = this.assign("end", high(last_query).plus(Expr::index(1)));
+        let start = match self.window {
+            0 => Expr::index(0),
+            _ => low(first_query.clone()).plus(Expr::index(1)).over(width.clone()).times(width.clone()),
+        };
+        let (start, set_start) = this.assign("start", start);
+        stmts.extend([set_end, set_start]);
+        let blocks = Expr::Var(end).minus(Expr::Var(start)).at_least(Expr::index(0)).over_up(width.clone());
+        stmts.push(this.for_loop("block", blocks, LoopKind::Serial, |this, block| {
+            let (first, set_first) = this.assign("first", Expr::Var(start).plus(block.times(width.clone())));
+            let count = Expr::Var(end).minus(Expr::Var(first)).at_most(width.clone());
+            let (count, set_count) = this.assign("count", count);
+            let first = Expr::Var(first);
+            let lane_count = Expr::index(self.tile.lanes);
+            let whole = k_shape[2].as_const().is_some_and(|length| length % self.tile.keys() == 0);
+            let mut key = |this: &mut Lowering, at: &[Expr]| {
+                let own = first.clone().plus(at[0].clone().times(lane_count.clone())).plus(at[2].clone());
+                let rest = (!whole).then(|| kv_len.clone().minus(own.clone()));
+                let loaded = this.load(keys, &[batch.clone(), head.clone(), at[1].clone(), own]);
+                limited(loaded, rest).cast(dtype, DType::F32)
+            };
+            let mut value_base =
+                |_: &mut Lowering, at: &[Expr]| first.clone().plus(at[0].clone().times(lane_count.clone()));
+            let mut value = |this: &mut Lowering, at: &[Expr]| {
+                let own = [batch.clone(), head.clone(), at[0].clone().plus(at[1].clone()), at[2].clone()];
+                let depth = self.tile.value_depth;
+                let rest = (depth % self.tile.lanes != 0).then(|| Expr::index(depth).minus(at[2].clone()));
+                limited(this.load(Argument::Operand(2), &own), rest).cast(dtype, DType::F32)
+            };
+            let mut bias = |this: &mut Lowering, at: &[Expr]| {
+                let group = Expr::index(self.group);
+                let (query, g) = (at[0].clone().over(group.clone()), at[0].clone().remainder(group));
+                // Rows that only fill up the tile take the mask of the last query.
+                let query = first_query.clone().plus(query).at_most(q_len.clone().minus(Expr::index(1)));
+                let own = first.clone().plus(at[1].clone());
+                let mask = this.operands[3].clone();
+                let spread = mask.shape.last().is_some_and(|dim| !dim.is(1)) && !whole;
+                let rest = spread.then(|| kv_len.clone().minus(own.clone()));
+                let position = [batch.clone(), head_of(&g), query, own];
+                limited(this.load_broadcast(Argument::Operand(3), &position), rest)
+                    .cast(mask.dtype(), DType::F32)
+            };
+            let masked = this.operands.len() > 3;
+            let block = Block {
+                first: first.clone(),
+                count: Expr::Var(count),
+                key: &mut key,
+                value_base: &mut value_base,
+                value: &mut value,
+                bias: if masked { Some(&mut bias) } else { None },
+            };
+            let mut stmts = vec![set_first, set_count];
+            stmts.extend(state.block(this, block));
+            stmts
+        }));
+        stmts.push(this.for_loop("query", here, LoopKind::Serial, |this, query| {
+            vec![this.for_loop("g", Expr::index(self.group), LoopKind::Serial, |this, g| {
+                let row = row_of(&query, &g);
+                let (total, set_total) = this.assign("total", state.statistics(&row).1);
+                let (factor, set_factor) = this.assign("factor", inverse(Expr::Var(total)));
+                let position = first_query.clone().plus(query.clone());
+                let mut stmts = vec![set_total, set_factor];
+                stmts.extend(state.results(
+                    this,
+                    &row,
+                    Some(Expr::Var(factor)),
+                    &mut |this, channel, value| {
+                        let at = [batch.clone(), head_of(&g), position.clone(), channel];
+                        this.store(Argument::Result(0), &at, value.cast(DType::F32, dtype))
+                    },
+                ));
+                stmts
+            })]
+        }));
+        stmts
+    }
+}
+
+/// A load of which only elements with a positive `rest` are read.
+fn limited(load: Expr, rest: Option<Expr>) -> Expr {
+    match (load, rest) {
+        (Expr::Load { buffer, index, lanes, .. }, Some(rest)) => {
+            Expr::Load { buffer, index, lanes, valid: Some(Box::new(rest)) }
+        }
+        (load, _) => load,
+    }
+}
+
 /// One task a query row: scores of a key at a time with a running maximum and sum, so that no score matrix exists
 /// (FlashAttention's online softmax).
-pub fn attention(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerError> {
+fn by_rows(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerError> {
     let Operator::Attention { scale, softcap, causal, window } = operator else {
         return Err(lowering.malformed("not attention"));
     };

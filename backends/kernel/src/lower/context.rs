@@ -105,6 +105,11 @@ impl<'a> Lowering<'a> {
             Argument::Temporary(index) => self.lowered.temporaries[index].clone(),
             Argument::Packed(index) => self.lowered.packings[index].packed.clone(),
             Argument::Block(index) => self.lowered.blocks[index].packed(),
+            Argument::View(index, dtype) => {
+                let own = &self.operands[index];
+                let bits = own.count() * Dim::from(own.dtype().bits());
+                TensorType::new(dtype, vec![bits.floor_div(&Dim::from(dtype.bits()))])
+            }
         }
     }
 
@@ -121,6 +126,7 @@ impl<'a> Lowering<'a> {
             Argument::Temporary(index) => (format!("t{index}"), Access::ReadWrite),
             Argument::Packed(index) => (format!("p{index}"), Access::Read),
             Argument::Block(index) => (format!("b{index}"), Access::Read),
+            Argument::View(index, dtype) => (format!("x{index}_{}", dtype.text()), Access::Read),
         };
         let buffer = self.kernel.argument(&name, ty.dtype(), count, access);
         self.bound.push((argument, buffer));

@@ -53,7 +53,9 @@ fn pipeline(
             Argument::Operand(index) => operands[*index].clone(),
             Argument::Result(_) => result.clone(),
             Argument::Temporary(index) => temporaries[*index].clone(),
-            Argument::Packed(_) | Argument::Block(_) => panic!("nothing is constant, so nothing is packed"),
+            Argument::Packed(_) | Argument::Block(_) | Argument::View(..) => {
+                panic!("nothing is constant or seen as another type")
+            }
         };
         let mut buffers: Vec<Vec<u8>> = launch.arguments.iter().map(place).collect();
         run(number, &mut buffers);

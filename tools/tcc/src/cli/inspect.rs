@@ -55,6 +55,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
         Some(bytes) => println!("arena peak: {bytes} bytes"),
         None => println!("arena peak: follows from the input shapes"),
     }
+    if let Some(caches) = manifest.metadata.get("caches") {
+        println!("caches:");
+        caches.lines().for_each(|line| println!("  {line}"));
+    }
     let weights: u64 = manifest.weights.iter().map(|blob| blob.bytes).sum();
     println!("weights: {weights} bytes in {} blobs", manifest.weights.len());
     Ok(())
@@ -93,7 +97,8 @@ impl Listing<'_> {
             Storage::Arena { offset: Some(offset), .. } => format!("arena+{offset}"),
             Storage::Arena { .. } => "arena".to_string(),
             Storage::Alias { of, .. } => format!("view of {of}"),
-            Storage::State | Storage::Host => "host".to_string(),
+            Storage::State => format!("state {}", info.name),
+            Storage::Host => "host".to_string(),
         };
         format!("{id}:{}{place}", self.manifest.describe_shape(&info.shape))
     }
