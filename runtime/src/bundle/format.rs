@@ -41,13 +41,21 @@ pub enum SectionKind {
     Weights = 3,
     /// A relocatable ELF object to be linked into another program; never loaded; at most one.
     Library = 4,
+    /// Whatever the program that wrote the bundle wants to find in it again, such as a tokenizer; at most one.
+    Metadata = 5,
 }
 
 impl SectionKind {
     fn from_code(code: u32) -> Option<Self> {
-        [SectionKind::Manifest, SectionKind::Code, SectionKind::Weights, SectionKind::Library]
-            .into_iter()
-            .find(|kind| *kind as u32 == code)
+        [
+            SectionKind::Manifest,
+            SectionKind::Code,
+            SectionKind::Weights,
+            SectionKind::Library,
+            SectionKind::Metadata,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u32 == code)
     }
 
     /// Name for messages.
@@ -57,6 +65,7 @@ impl SectionKind {
             SectionKind::Code => "code",
             SectionKind::Weights => "weights",
             SectionKind::Library => "library",
+            SectionKind::Metadata => "metadata",
         }
     }
 

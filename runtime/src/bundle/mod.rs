@@ -117,7 +117,7 @@ impl Bundle {
         let bytes = (*source).as_ref();
         let sections = format::decode(bytes)?;
         let count = |kind| sections.iter().filter(|section: &&Section| section.kind == kind).count();
-        for kind in [SectionKind::Weights, SectionKind::Library] {
+        for kind in [SectionKind::Weights, SectionKind::Library, SectionKind::Metadata] {
             if count(kind) > 1 {
                 return Err(Error::damaged(
                     "section table",
@@ -177,7 +177,17 @@ impl Bundle {
 
     /// The object for linking into another program, after a check of its hash.
     pub fn library(&self) -> Result<Option<&[u8]>> {
-        let Some(section) = self.sections.iter().find(|section| section.kind == SectionKind::Library) else {
+        self.extra(SectionKind::Library)
+    }
+
+    /// What the writer wanted to find again, after a check of its hash.
+    pub fn metadata(&self) -> Result<Option<&[u8]>> {
+        self.extra(SectionKind::Metadata)
+    }
+
+    /// The contents of a section that loading does not read.
+    fn extra(&self, kind: SectionKind) -> Result<Option<&[u8]>> {
+        let Some(section) = self.sections.iter().find(|section| section.kind == kind) else {
             return Ok(None);
         };
         let bytes = &(*self.source).as_ref()[section.range.start as usize..section.range.end as usize];

@@ -67,6 +67,7 @@ fn writer() -> BundleWriter {
     BundleWriter::new(manifest())
         .code(object().clone())
         .library(vec![7; 100])
+        .metadata(b"a tokenizer".to_vec())
         .weight(vec![1, 2, 3])
         .weight(bias)
 }
@@ -105,6 +106,7 @@ fn what_is_written_runs() {
     check_runs(Executable::load_with(&path, &options).unwrap());
     let bundle = Bundle::open(&path).unwrap();
     assert_eq!(bundle.library().unwrap(), Some([7; 100].as_slice()));
+    assert_eq!(bundle.metadata().unwrap(), Some(b"a tokenizer".as_slice()));
     let weights = bundle.weights()[1].bytes();
     assert_eq!(weights.as_ptr() as usize % 4096, 0, "mapped, aligned, not copied");
 }
@@ -164,6 +166,7 @@ fn every_changed_byte_is_noticed() {
         changed[position] ^= 1 << (position % 8);
         let outcome = read(changed).and_then(|bundle| {
             bundle.library()?;
+            bundle.metadata()?;
             bundle.load(&options)
         });
         // Between weights are zeros that nobody reads.

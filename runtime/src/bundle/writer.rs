@@ -15,6 +15,7 @@ pub struct BundleWriter {
     /// Finished entries, then the one that parts are added to.
     entries: Vec<Parts>,
     library: Option<Vec<u8>>,
+    metadata: Option<Vec<u8>>,
 }
 
 /// What belongs to one entry.
@@ -40,7 +41,7 @@ struct Blob {
 impl BundleWriter {
     /// A bundle of this manifest, whose weight offsets and hashes are filled in by the writer.
     pub fn new(manifest: Manifest) -> Self {
-        BundleWriter { entries: vec![Parts::new(manifest)], library: None }
+        BundleWriter { entries: vec![Parts::new(manifest)], library: None, metadata: None }
     }
 
     /// Starts a further entry, to which what is added next belongs. Entries have different names.
@@ -52,6 +53,12 @@ impl BundleWriter {
     /// Adds a relocatable object that defines kernels. Kernels of several objects may not call each other.
     pub fn code(mut self, object: Vec<u8>) -> Self {
         self.current().code.push(object);
+        self
+    }
+
+    /// Adds what the caller wants to find again with [`Bundle::metadata`](super::Bundle::metadata).
+    pub fn metadata(mut self, bytes: Vec<u8>) -> Self {
+        self.metadata = Some(bytes);
         self
     }
 
@@ -119,6 +126,7 @@ impl BundleWriter {
             parts.extend(code.map(|object| (SectionKind::Code, number, object)));
         }
         parts.extend(self.library.take().map(|object| (SectionKind::Library, 0, object)));
+        parts.extend(self.metadata.take().map(|bytes| (SectionKind::Metadata, 0, bytes)));
         let mut lengths: Vec<(SectionKind, u64)> =
             parts.iter().map(|(kind, _, bytes)| (*kind, bytes.len() as u64)).collect();
         if !blobs.is_empty() {

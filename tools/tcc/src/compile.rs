@@ -181,7 +181,7 @@ fn generate(kernels: &[Kernel], options: &CompileOptions) -> Result<Vec<Vec<u8>>
 }
 
 /// Weights whose bytes stay where they are.
-fn weight_data(bytes: &Bytes) -> Result<WeightData, Error> {
+pub(crate) fn weight_data(bytes: &Bytes) -> Result<WeightData, Error> {
     WeightData::new(Arc::new(bytes.clone()), 0..bytes.len())
         .ok_or_else(|| Error::Codegen("a weight is shorter than itself".into()))
 }

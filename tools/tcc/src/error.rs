@@ -67,6 +67,9 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Generation of text.
+    #[error(transparent)]
+    Generate(#[from] crate::generate::GenerateError),
     /// Compiled and reference results differ.
     #[error("{0}")]
     Mismatch(String),

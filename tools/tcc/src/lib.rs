@@ -16,6 +16,7 @@
 //! | [`target`] | target names and what they stand for |
 //! | [`compile`](mod@compile) | the way from a module to code |
 //! | [`device`] | where programs run: this process, a GPU, its simulator |
+//! | [`generate`] | text from language models |
 //! | [`hardware`] | HLS projects |
 //! | [`inputs`] | input values from files and at random |
 //! | [`verify`] | compiled results against the reference interpreter |
@@ -25,6 +26,7 @@
 pub mod compile;
 pub mod device;
 pub mod error;
+pub mod generate;
 pub mod hardware;
 pub mod inputs;
 pub mod model;

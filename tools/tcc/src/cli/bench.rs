@@ -9,21 +9,28 @@ use tcc::Error;
 use tcc::inputs::ordered;
 use tcc::runtime::{Session, TensorMut};
 
+use super::bench_language::{self, WorkloadArguments};
 use super::common::{CompileArguments, InputArguments, load};
+use super::language::{LanguageArguments, is_language_model};
 use super::{Failure, Outcome};
 
 #[derive(Args)]
 pub struct Arguments {
     /// The model or artifact.
     model: PathBuf,
-    /// Measured runs, after a tenth as many to warm up.
-    #[arg(long, default_value_t = 50)]
-    runs: usize,
+    /// Measured runs, after a tenth as many to warm up; 50 by default, 3 for a language model.
+    #[arg(long)]
+    runs: Option<usize>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     inputs: InputArguments,
+    #[command(flatten)]
+    workload: WorkloadArguments,
+    /// Most tokens of a text, for a language model.
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<usize>,
     #[command(flatten)]
     compile: CompileArguments,
 }
@@ -47,9 +54,16 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    if arguments.runs == 0 {
+    if arguments.runs == Some(0) {
         return Err(Failure::Usage("--runs: at least 1".into()));
     }
+    if is_language_model(&arguments.model)? {
+        let (model, context) = (arguments.model.clone(), arguments.context);
+        let language = LanguageArguments { model, context, compile: arguments.compile.clone() };
+        let runs = arguments.runs.unwrap_or(3);
+        return bench_language::run(&language, &arguments.workload, runs, arguments.json);
+    }
+    let runs = arguments.runs.unwrap_or(50);
     let loaded = load(&arguments.model, &arguments.compile)?;
     let mut inputs = arguments.inputs.clone();
     inputs.random = inputs.random.or(Some(0));
@@ -67,11 +81,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
             None => TensorMut::new(tensor.dtype(), tensor.bytes_mut()),
         })
         .collect();
-    let mut times = Vec::with_capacity(arguments.runs);
-    for run in 0..arguments.runs + arguments.runs / 10 + 1 {
+    let mut times = Vec::with_capacity(runs);
+    for run in 0..runs + runs / 10 + 1 {
         let start = Instant::now();
         session.run_into(&inputs, &mut outputs).map_err(Error::from)?;
-        if run > arguments.runs / 10 {
+        if run > runs / 10 {
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
@@ -114,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 }
 
 /// Peak resident memory of this process; 0 where the system does not tell.
-fn peak_resident_bytes() -> u64 {
+pub fn peak_resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

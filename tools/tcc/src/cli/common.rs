@@ -35,9 +35,10 @@ pub struct CompileArguments {
     /// 0: no rewrites; 1 to 3: all rewrites, more effort in code generation.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub opt_level: u8,
-    /// How products with block-quantized weights take their activations: as they are, or in 8 bits.
-    #[arg(long, value_name = "f32|int8", default_value = "f32")]
-    pub activations: String,
+    /// How products with block-quantized weights take their activations: as they are, or in 8 bits, which is the default
+    /// where text is generated.
+    #[arg(long, value_name = "f32|int8")]
+    pub activations: Option<String>,
 }
 
 /// Input values.
@@ -85,10 +86,12 @@ impl CompileArguments {
             device.check(&options.target)?;
             options.device = device;
         }
-        options.activations = match self.activations.as_str() {
-            "f32" => Activations::Float,
-            "int8" => Activations::Int8,
-            other => return Err(Failure::Usage(format!("--activations {other}: expected f32 or int8"))),
+        options.activations = match self.activations.as_deref() {
+            None | Some("f32") => Activations::Float,
+            Some("int8") => Activations::Int8,
+            Some(other) => {
+                return Err(Failure::Usage(format!("--activations {other}: expected f32 or int8")));
+            }
         };
         if let Some(threads) = self.threads {
             if threads == 0 {

@@ -9,11 +9,12 @@ use tcc::staticlib::{LibraryName, RuntimeLibrary};
 use tcc::{Compiled, Error, Model, hardware};
 
 use super::common::CompileArguments;
+use super::language::{self, is_language_model};
 use super::{Failure, Outcome};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The model: an .onnx or .tir file.
+    /// The model: an .onnx, .gguf or .tir file, or a folder with config.json and safetensors.
     model: PathBuf,
     /// Where to write; the model's name with the extension of the kind by default.
     #[arg(short, long)]
@@ -21,6 +22,9 @@ pub struct Arguments {
     /// What to write.
     #[arg(long, value_enum, default_value_t = Kind::Bundle)]
     emit: Kind,
+    /// Most tokens of a text, for a bundle of a language model.
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<usize>,
     /// Number format of an HLS design: float or fixed<W,I>.
     #[arg(long, value_name = "RECIPE", default_value = "float")]
     quant: String,
@@ -94,6 +98,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
             LibraryName::of(output)?;
         }
     }
+    if arguments.emit == Kind::Bundle && is_language_model(&arguments.model)? {
+        return language_model(arguments);
+    }
     let compiled = arguments.compile.compile(&arguments.model)?;
     let output = match &arguments.output {
         Some(path) => path.clone(),
@@ -131,6 +138,18 @@ pub fn run(arguments: &Arguments) -> Outcome {
         Kind::Hls => {}
     }
     report(&compiled);
+    Ok(())
+}
+
+/// A bundle of a language model: its entries, tokenizer and chat template.
+fn language_model(arguments: &Arguments) -> Outcome {
+    let compiled = language::compile(&arguments.model, &arguments.compile, arguments.context)?;
+    let output = arguments
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(format!("{}.tcc", compiled.data.facts.name)));
+    compiled.write_bundle(&output)?;
+    compiled.entries.iter().for_each(report);
     Ok(())
 }
 

@@ -3,10 +3,15 @@
 //! Exit status: 0 done, 1 the model or input is at fault, 2 wrong usage, 3 a bug of ours.
 
 mod bench;
+mod bench_language;
+mod chat;
 mod check;
 mod common;
 mod compile;
+mod eval;
+mod generate;
 mod inspect;
+mod language;
 mod opt;
 mod run;
 mod targets;
@@ -43,6 +48,12 @@ enum Command {
     Check(check::Arguments),
     /// Compare compiled results with the reference interpreter.
     Verify(verify::Arguments),
+    /// Continue texts with a language model.
+    Generate(Box<generate::Arguments>),
+    /// Talk to a language model.
+    Chat(Box<chat::Arguments>),
+    /// Perplexity of a language model on a text.
+    Eval(eval::Arguments),
     /// Show graph, fused kernels, memory plan and cost.
     Inspect(inspect::Arguments),
     /// List targets and their machine models.
@@ -87,6 +98,9 @@ pub fn run() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Chat(arguments) => chat::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Targets(arguments) => targets::run(&arguments),
         Command::Opt(arguments) => opt::run(&arguments),
