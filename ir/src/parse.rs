@@ -4,7 +4,8 @@
 //! `mlir-opt --mlir-print-local-scope` makes of it (`module` or `"builtin.module"`, `%3:2` result groups, splats,
 //! locations on block parameters). It builds operations with their stated types and checks syntax, names and nesting;
 //! the invariants of a module are [`crate::verify`]'s. No input makes it panic, recurse without bound or allocate more
-//! than the text justifies: nesting is at most [`MAX_DEPTH`] deep, and splats expand to at most [`MAX_SPLAT`] elements.
+//! than the text justifies: nesting is at most [`MAX_DEPTH`] deep, and splats stay one element, or, of types
+//! that have no such form, expand to at most [`MAX_SPLAT`].
 
 mod attribute;
 mod cursor;

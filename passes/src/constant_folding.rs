@@ -2,7 +2,8 @@
 //!
 //! A result is kept only where it is not much larger than what it is computed from, so that a broadcast of a small
 //! constant stays an operation. Weights are large, so what compilers do to them most, moving and scaling, has a short
-//! path here; it gives the same bits.
+//! path here; it gives the same bits. What is still spread from one element at the end, as some models make their weights,
+//! becomes a constant that keeps that element alone.
 
 mod weights;
 
@@ -97,7 +98,12 @@ fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Dat
             fold(function, nested, known, widen);
         }
         let kept_back = !widen && widens(function, &operation);
-        let results = if kept_back { None } else { folded(function, &operation, known) };
+        let results = match folded(function, &operation, known) {
+            _ if kept_back => None,
+            // Only at the end: before, rewrites see better what an operation does than what its result holds.
+            None if widen => uniform(function, &operation, known).map(|data| vec![data]),
+            results => results,
+        };
         match results {
             Some(results) => {
                 for (value, data) in operation.results.iter().zip(results) {
@@ -117,6 +123,14 @@ fn fold(function: &Function, region: &mut Region, known: &mut HashMap<Value, Dat
     region.operations = kept;
 }
 
+/// The result of an operation all of whose elements are the same, however many.
+fn uniform(function: &Function, operation: &Operation, known: &HashMap<Value, Data>) -> Option<Data> {
+    let [result] = &operation.results[..] else { return None };
+    let ty = function.type_of(*result).as_tensor()?;
+    let operands = operation.operands.iter().map(|value| known.get(value)).collect::<Option<Vec<_>>>()?;
+    weights::uniform(&operation.operator, &operands, ty.dtype(), &ty.static_shape()?)
+}
+
 fn folded(function: &Function, operation: &Operation, known: &HashMap<Value, Data>) -> Option<Vec<Data>> {
     if !operation.operator.describe().pure_function || !operation.regions.is_empty() {
         return None;
@@ -127,7 +141,7 @@ fn folded(function: &Function, operation: &Operation, known: &HashMap<Value, Dat
     }
     let operands: Vec<Data> =
         operation.operands.iter().map(|value| known.get(value).cloned()).collect::<Option<Vec<Data>>>()?;
-    let inputs = operands.iter().map(|data| data.bytes().len()).sum();
+    let inputs = operands.iter().map(Data::byte_count).sum();
     if !within_bounds(result_bytes(function, operation)?, inputs) {
         return None;
     }

@@ -21,6 +21,9 @@ pub const FORMAT_VERSION: u32 = 2;
 /// Alignment in bytes of arena tensors, weights in a bundle, scratch memory and owned results.
 pub const ALIGNMENT: u64 = 64;
 
+/// Largest size of all weights together that are filled in on load.
+pub const MAX_FILLED_BYTES: u64 = 4 << 30;
+
 /// Largest rank of a tensor.
 pub const MAX_RANK: usize = 16;
 
@@ -71,6 +74,9 @@ pub struct Manifest {
     /// Constant data.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<WeightBlob>,
+    /// What the kernel steps compute, for profilers; a step without an entry only moves data or is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<StepWork>,
     /// Size of the arena when every arena tensor carries its offset; `None` when a session plans offsets itself
     /// each time the symbols change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -447,10 +453,52 @@ pub struct WeightBlob {
     /// BLAKE3 of the data in hexadecimal; written by the bundle writer, checked when loading asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
+    /// The bytes that the blob repeats, where it is nothing else: it is then not stored but filled in on load, once for
+    /// all sessions. At most [`MAX_FILLED_BYTES`] in a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fill: Option<Vec<u8>>,
+}
+
+impl WeightBlob {
+    /// Bytes that are given with the program: none for a blob that is filled in on load.
+    pub fn stored_bytes(&self) -> u64 {
+        if self.fill.is_some() { 0 } else { self.bytes }
+    }
 }
 
 fn default_alignment() -> u32 {
     ALIGNMENT as u32
+}
+
+/// What a kernel step computes: nothing depends on it but what people are shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepWork {
+    /// Number of the step.
+    pub step: u32,
+    /// The operator that it is, or is a part of.
+    pub operator: String,
+    /// Nodes of the model that it stands for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub location: String,
+    /// Kind of the operations, which says how fast they can go.
+    pub kind: WorkKind,
+    /// Number of operations: two for a multiply-add, one for each function of an element.
+    pub operations: DimExpr,
+    /// Bytes read and written at least, each once.
+    pub bytes: DimExpr,
+}
+
+/// How fast operations can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkKind {
+    /// Multiply-adds of floating-point numbers.
+    Float,
+    /// Multiply-adds of integers of 8 bits at most.
+    Int8,
+    /// Other functions, an element at a time.
+    Elementwise,
 }
 
 /// Hashes that tie a manifest to what it describes.
@@ -482,6 +530,7 @@ impl Manifest {
             kernels: Vec::new(),
             steps: Vec::new(),
             weights: Vec::new(),
+            work: Vec::new(),
             arena_bytes: None,
             hashes: Hashes::default(),
             metadata: BTreeMap::new(),

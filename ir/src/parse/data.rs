@@ -76,12 +76,25 @@ fn contents(start: &Cursor, body: Body, dtype: DType, shape: &[usize]) -> Result
     let Some(count) = shape.iter().try_fold(1usize, |product, dim| product.checked_mul(*dim)) else {
         return start.error("the constant has more elements than can be addressed");
     };
+    let compact = !dtype.is_packed() && dtype != DType::String;
+    let uniform = |element: Vec<u8>| {
+        Data::uniform(dtype, shape, Bytes::from(element)).or_else(|error| start.error(error.to_string()))
+    };
     let bytes = match body {
         Body::Empty if count == 0 => Vec::new(),
         Body::Empty => return start.error("the constant has no elements"),
-        Body::Hex(digits) => hex(start, digits, dtype, count)?,
+        Body::Hex(digits) => {
+            let bytes = hex(start, digits, dtype)?;
+            if bytes.len() == dtype.size() && count != 1 {
+                return uniform(bytes);
+            }
+            bytes
+        }
         Body::List { shape: list_shape, items } => {
             let splat = list_shape.is_empty() && count != 1;
+            if splat && compact {
+                return uniform(elements(start, &items, dtype, 1)?);
+            }
             if splat && count > MAX_SPLAT {
                 return start.error(format!("a splat has at most {MAX_SPLAT} elements"));
             }
@@ -95,7 +108,7 @@ fn contents(start: &Cursor, body: Body, dtype: DType, shape: &[usize]) -> Result
     Data::new(dtype, shape, Bytes::from(bytes)).or_else(|error| start.error(error.to_string()))
 }
 
-fn hex(start: &Cursor, digits: &str, dtype: DType, count: usize) -> Result<Vec<u8>> {
+fn hex(start: &Cursor, digits: &str, dtype: DType) -> Result<Vec<u8>> {
     if dtype.is_packed() || matches!(dtype, DType::Bool | DType::String) {
         return start.error(format!("{dtype} constants are written as lists"));
     }
@@ -105,14 +118,7 @@ fn hex(start: &Cursor, digits: &str, dtype: DType, count: usize) -> Result<Vec<u
     let pairs = digits.as_bytes().chunks_exact(2);
     let bytes: Option<Vec<u8>> =
         pairs.map(|pair| Some(hex_digit(pair[0])? * 16 + hex_digit(pair[1])?)).collect();
-    let Some(bytes) = bytes else { return start.error("not a hexadecimal digit") };
-    if bytes.len() == dtype.size() && count != 1 {
-        if count > MAX_SPLAT {
-            return start.error(format!("a splat has at most {MAX_SPLAT} elements"));
-        }
-        return Ok(bytes.repeat(count));
-    }
-    Ok(bytes)
+    bytes.map_or_else(|| start.error("not a hexadecimal digit"), Ok)
 }
 
 /// The bytes of literals, all of them `repeat` times.

@@ -22,7 +22,9 @@ pub(super) fn dense(data: &Data, elide_above: Option<usize>, out: &mut String) {
         return;
     }
     out.push_str("dense<");
-    if count > 0 && as_list {
+    if data.as_uniform().is_some() && count > READABLE {
+        out.push_str(&element(&one_of(data), 0));
+    } else if count > 0 && as_list {
         let elements: Vec<String> = match convert::texts(data) {
             Some(texts) => texts.into_iter().map(quoted).collect(),
             None => (0..count).map(|index| element(data, index)).collect(),
@@ -38,6 +40,12 @@ pub(super) fn dense(data: &Data, elide_above: Option<usize>, out: &mut String) {
         out.push('"');
     }
     let _ = write!(out, "> : {ty}");
+}
+
+/// A scalar with the element of a uniform tensor, whose text stands for all of them.
+fn one_of(data: &Data) -> Data {
+    let scalar = data.as_uniform().and_then(|one| Data::new(data.dtype(), &[], one.clone()).ok());
+    scalar.unwrap_or_else(|| data.clone())
 }
 
 fn list(elements: &[String], shape: &[usize], out: &mut String) {

@@ -33,6 +33,25 @@ pub fn evaluate(operator: &Operator, operands: &[Data]) -> Option<Data> {
     }
 }
 
+/// The result of an operation on operands that are each the same everywhere, or have one element.
+pub fn uniform(operator: &Operator, operands: &[&Data], dtype: DType, shape: &[usize]) -> Option<Data> {
+    let one = |data: &Data| match data.as_uniform() {
+        Some(element) => Some(element.clone()),
+        None => (data.count() == 1).then(|| data.bytes().clone()),
+    };
+    let element = match (operator, operands) {
+        (Operator::Broadcast { .. } | Operator::Reshape { .. } | Operator::Transpose { .. }, [x]) => one(x)?,
+        (Operator::Map { .. }, _) => {
+            let scalars: Option<Vec<Data>> =
+                operands.iter().map(|x| Data::new(x.dtype(), &[], one(x)?).ok()).collect();
+            let results = tcc_interpret::evaluate(operator, &scalars?, &|_| None).ok()?;
+            results.first()?.bytes().clone()
+        }
+        _ => return None,
+    };
+    Data::uniform(dtype, shape, element).ok()
+}
+
 fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
     for axis in (0..shape.len().saturating_sub(1)).rev() {
@@ -65,6 +84,10 @@ fn rows(shape: &[usize], strides: &[usize], visit: &mut dyn FnMut(usize)) {
 }
 
 fn transpose(x: &Data, perm: &[usize]) -> Option<Data> {
+    if x.as_uniform().is_some() {
+        let shape: Option<Vec<usize>> = perm.iter().map(|axis| x.shape().get(*axis).copied()).collect();
+        return uniform(&Operator::Transpose { perm: perm.to_vec() }, &[x], x.dtype(), &shape?);
+    }
     if x.dtype().is_packed() || x.dtype().bits() == 0 || perm.len() != x.shape().len() {
         return None;
     }

@@ -21,7 +21,12 @@ pub struct Tensors {
     /// Contents of the weights.
     pub contents: Vec<Bytes>,
     by_digest: HashMap<[u8; 32], TensorId>,
+    /// The weight that holds nothing but repetitions of an element.
+    uniform: HashMap<Bytes, u32>,
 }
+
+/// Uniform constants above this are not stored but filled in on load.
+const STORED_UNIFORM_BYTES: usize = 1 << 16;
 
 impl Tensors {
     /// Adds a tensor.
@@ -70,19 +75,40 @@ impl Tensors {
             return Ok(*known);
         }
         let ty = TensorType::new(data.dtype(), data.shape().iter().map(|dim| (*dim).into()).collect());
-        let bytes = data.bytes().len() as u64;
-        let storage = Storage::Weight { blob: self.blobs.len() as u32, offset: 0, bytes };
-        let id = self.add(symbols, name, &ty, storage)?;
+        let bytes = data.byte_count() as u64;
+        let fill = data.as_uniform().filter(|_| data.byte_count() > STORED_UNIFORM_BYTES);
+        let blob = match fill {
+            Some(element) => self.uniform_blob(name, element, bytes),
+            None => self.add_blob(name, bytes, None, data.bytes().clone()),
+        };
+        let id = self.add(symbols, name, &ty, Storage::Weight { blob, offset: 0, bytes })?;
+        self.by_digest.insert(*data.digest(), id);
+        Ok(id)
+    }
+
+    fn add_blob(&mut self, name: &str, bytes: u64, fill: Option<Vec<u8>>, contents: Bytes) -> u32 {
         self.blobs.push(WeightBlob {
             name: name.to_string(),
             bytes,
             alignment: tcc_runtime::manifest::ALIGNMENT as u32,
             offset: 0,
             hash: None,
+            fill,
         });
-        self.contents.push(data.bytes().clone());
-        self.by_digest.insert(*data.digest(), id);
-        Ok(id)
+        self.contents.push(contents);
+        self.blobs.len() as u32 - 1
+    }
+
+    /// The blob of repetitions of an element, which serves all tensors of it up to the largest.
+    fn uniform_blob(&mut self, name: &str, element: &Bytes, bytes: u64) -> u32 {
+        if let Some(known) = self.uniform.get(element) {
+            let blob = &mut self.blobs[*known as usize];
+            blob.bytes = blob.bytes.max(bytes);
+            return *known;
+        }
+        let blob = self.add_blob(name, bytes, Some(element.to_vec()), Bytes::new());
+        self.uniform.insert(element.clone(), blob);
+        blob
     }
 
     /// The tensor that owns the memory of this one.

@@ -57,7 +57,7 @@ fn write_bundle(folder: &Path) -> PathBuf {
         scratch_bytes: DimExpr::Const(0),
     })];
     manifest.weights =
-        vec![WeightBlob { name: "bias".into(), bytes: 20, alignment: 64, offset: 0, hash: None }];
+        vec![WeightBlob { name: "bias".into(), bytes: 20, alignment: 64, offset: 0, hash: None, fill: None }];
     let bias: Vec<u8> = (1..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
     let path = folder.join("bias.tcc");
     BundleWriter::new(manifest).code(std::fs::read(object).unwrap()).weight(bias).write(&path).unwrap();

@@ -231,15 +231,19 @@ fn read_entry(source: &Source, sections: &[Section], entry: u32) -> Result<Entry
     let mut weights = Vec::with_capacity(manifest.weights.len());
     for (index, blob) in manifest.weights.iter().enumerate() {
         let start = weights_range.start.checked_add(blob.offset);
-        let end =
-            start.and_then(|start| start.checked_add(blob.bytes)).filter(|end| *end <= weights_range.end);
+        let end = start
+            .and_then(|start| start.checked_add(blob.stored_bytes()))
+            .filter(|end| *end <= weights_range.end);
         let data = match (start, end) {
             (Some(start), Some(end)) => WeightData::new(Arc::clone(source), start as usize..end as usize),
             _ => None,
         };
         weights.push(data.ok_or_else(|| {
             let field = format!("weights[{index}] (`{}`)", blob.name);
-            Error::damaged(field, format!("{} bytes at {} leave the weights", blob.bytes, blob.offset))
+            Error::damaged(
+                field,
+                format!("{} bytes at {} leave the weights", blob.stored_bytes(), blob.offset),
+            )
         })?);
     }
     manifest.validate()?;

@@ -57,7 +57,14 @@ fn manifest() -> Manifest {
         scratch_bytes: DimExpr::Const(0),
     }));
     for (name, bytes, alignment) in [("unused", 3, 64), ("bias", 20, 4096)] {
-        manifest.weights.push(WeightBlob { name: name.into(), bytes, alignment, offset: 0, hash: None });
+        manifest.weights.push(WeightBlob {
+            name: name.into(),
+            bytes,
+            alignment,
+            offset: 0,
+            hash: None,
+            fill: None,
+        });
     }
     manifest
 }
@@ -109,6 +116,29 @@ fn what_is_written_runs() {
     assert_eq!(bundle.metadata().unwrap(), Some(b"a tokenizer".as_slice()));
     let weights = bundle.weights()[1].bytes();
     assert_eq!(weights.as_ptr() as usize % 4096, 0, "mapped, aligned, not copied");
+}
+
+#[test]
+fn weights_that_repeat_an_element_are_filled_in_on_load() {
+    let mut repeated = manifest();
+    repeated.weights[1].fill = Some(1f32.to_le_bytes().to_vec());
+    let write = |manifest: Manifest| {
+        BundleWriter::new(manifest).code(object().clone()).weight(vec![1, 2, 3]).weight(vec![]).to_bytes()
+    };
+    let bundle = read(write(repeated.clone()).unwrap()).unwrap();
+    assert_eq!(bundle.weights()[1].bytes().len(), 0);
+    bundle.verify_weights().unwrap();
+    let executable = Arc::new(bundle.load(&LoadOptions::default()).unwrap());
+    let mut session = Session::new(&executable, 1).unwrap();
+    let outputs = session.run(&[TensorRef::from_slice(&[2, 5], &[0.5f32; 10]).unwrap()]).unwrap();
+    assert_eq!(outputs[0].elements::<f32>().unwrap(), [1.5; 10]);
+
+    for (fill, bytes) in [(vec![], 20), (vec![0; 3], 20), (vec![0; 20], 20), (vec![0; 4], 1 << 40)] {
+        let mut wrong = repeated.clone();
+        wrong.weights[1].fill = Some(fill);
+        wrong.weights[1].bytes = bytes;
+        assert!(matches!(write(wrong), Err(Error::Manifest { .. })), "{bytes}");
+    }
 }
 
 #[test]

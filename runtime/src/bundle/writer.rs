@@ -173,9 +173,10 @@ impl BundleWriter {
                 ));
             }
             for (index, (blob, data)) in entry.manifest.weights.iter_mut().zip(&entry.weights).enumerate() {
-                if data.bytes().len() as u64 != blob.bytes {
+                if data.bytes().len() as u64 != blob.stored_bytes() {
                     let field = format!("weights[{index}] (`{}`)", blob.name);
-                    let reason = format!("has {} bytes, {} were given", blob.bytes, data.bytes().len());
+                    let reason =
+                        format!("has {} bytes, {} were given", blob.stored_bytes(), data.bytes().len());
                     return Err(Error::manifest(field, reason));
                 }
                 let hash = blake3::hash(data.bytes());

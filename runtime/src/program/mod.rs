@@ -154,10 +154,15 @@ impl Executable {
         let mut owners = Vec::with_capacity(weights.len());
         for (index, (blob, data)) in manifest.weights.iter().zip(weights).enumerate() {
             let found = data.bytes().len();
-            if found as u64 != blob.bytes {
+            if found as u64 != blob.stored_bytes() {
                 let field = format!("weights[{index}] (`{}`)", blob.name);
-                return Err(Error::manifest(field, format!("has {} bytes, {found} were given", blob.bytes)));
+                let reason = format!("has {} bytes, {found} were given", blob.stored_bytes());
+                return Err(Error::manifest(field, reason));
             }
+            let data = match &blob.fill {
+                Some(element) => filled(element, blob.bytes)?,
+                None => data,
+            };
             owners.push(align(data, blob.alignment as usize)?);
         }
         let analysis = Analysis::new(&manifest);
@@ -192,6 +197,21 @@ impl std::fmt::Debug for Executable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Executable(`{}`, {} kernels)", self.manifest.name, self.kernels.len())
     }
+}
+
+/// Repetitions of an element.
+fn filled(element: &[u8], bytes: u64) -> Result<WeightData> {
+    let what = "weights that are filled in";
+    let length = usize::try_from(bytes).map_err(|_| Error::OutOfMemory { what: what.to_owned(), bytes })?;
+    let mut all = AlignedBytes::zeroed(length, what)?;
+    if element.iter().any(|byte| *byte != 0) {
+        // Of one block in cache, the memory is filled as fast as it goes.
+        let block = element.repeat((1 << 14) / element.len());
+        for chunk in all.chunks_mut(block.len()) {
+            chunk.copy_from_slice(&block[..chunk.len()]);
+        }
+    }
+    Ok(WeightData { owner: Arc::new(all), range: 0..length })
 }
 
 /// The data itself where it is aligned as kernels need it, a copy otherwise.

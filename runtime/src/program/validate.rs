@@ -4,7 +4,8 @@
 //! - Symbol ranges are not empty; an input symbol's place in its input's shape says just that symbol.
 //! - Input shapes and constraints use input symbols only; bounds use symbols that come before.
 //! - Tensors: at most `MAX_RANK` dimensions; strings are `Input`, `Output` or `Host`; aliases form no circle;
-//!   weights lie inside their blob, have constant shape and the size they say; arena tensors whose shape needs
+//!   weights lie inside their blob, have constant shape and the size they say; those that are filled in on load
+//!   have a whole number of elements and a bounded size; arena tensors whose shape needs
 //!   data-dependent symbols have bounds, and either all arena tensors carry 64-byte aligned offsets that never
 //!   overlap while alive, or none does. An output in the arena lives to the last step. State tensors have different
 //!   names, and their shapes use symbols of source `State` only.
@@ -19,9 +20,13 @@ use crate::dim::{DimExpr, SymbolId};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::manifest::{
-    ALIGNMENT, Constraint, FORMAT_VERSION, MAX_RANK, Manifest, Storage, SymbolSource, TensorId, TensorInfo,
+    ALIGNMENT, Constraint, FORMAT_VERSION, MAX_FILLED_BYTES, MAX_RANK, Manifest, Storage, SymbolSource,
+    TensorId, TensorInfo,
 };
 use crate::memory::plan::{Request, check_no_overlap};
+
+/// Largest element that a weight repeats.
+const MAX_FILL_ELEMENT: usize = 16;
 
 /// How many aliases may lie between a tensor and its memory.
 pub const MAX_ALIAS_DEPTH: usize = 64;
@@ -35,6 +40,10 @@ impl Manifest {
         self.check_ports()?;
         self.check_symbols()?;
         self.check_weights()?;
+        for (index, work) in self.work.iter().enumerate() {
+            self.check_dim(&format!("work[{index}].operations"), &work.operations)?;
+            self.check_dim(&format!("work[{index}].bytes"), &work.bytes)?;
+        }
         for id in 0..self.tensors.len() as TensorId {
             self.check_tensor(id)?;
         }
@@ -188,6 +197,7 @@ impl Manifest {
     }
 
     fn check_weights(&self) -> Result<()> {
+        let mut filled = 0u64;
         for (index, blob) in self.weights.iter().enumerate() {
             if !blob.alignment.is_power_of_two() || blob.alignment > 4096 {
                 let field = format!("weights[{index}].alignment");
@@ -195,6 +205,15 @@ impl Manifest {
                     field,
                     format!("{} is not a power of two up to 4096", blob.alignment),
                 ));
+            }
+            let Some(fill) = &blob.fill else { continue };
+            let fail = |reason| Err(Error::manifest(format!("weights[{index}].fill"), reason));
+            if !(1..=MAX_FILL_ELEMENT).contains(&fill.len()) || blob.bytes % fill.len() as u64 != 0 {
+                return fail(format!("{} bytes do not fill {} evenly", fill.len(), blob.bytes));
+            }
+            filled = filled.saturating_add(blob.bytes);
+            if filled > MAX_FILLED_BYTES {
+                return fail(format!("more than {MAX_FILLED_BYTES} bytes are filled in"));
             }
         }
         Ok(())

@@ -75,6 +75,7 @@ impl Builder {
             alignment: 64,
             offset: 0,
             hash: None,
+            fill: None,
         });
         self.weights.push(data.into());
         let shape: Vec<_> = shape.iter().map(|&dim| constant(dim)).collect();

@@ -65,9 +65,22 @@ impl PackedLayout {
         outer.chain(within).collect()
     }
 
-    /// The contents in packed order.
+    /// The contents in packed order. A uniform tensor stays one: kernels store nothing of the lanes beyond the last, so
+    /// they may hold any number. What is beyond the last group is summed, so there zeros are needed.
     pub fn apply(&self, data: &Data) -> Result<Data, DataError> {
         let source = data.shape();
+        let whole_groups = self.group.is_none_or(|(axis, size)| source[axis].is_multiple_of(size));
+        if let Some(element) = data.as_uniform().filter(|_| whole_groups) {
+            let source: Vec<Dim> = source.iter().map(|extent| Dim::from(*extent)).collect();
+            let shape: Option<Vec<usize>> = self
+                .shape(&source)
+                .iter()
+                .map(|dim| dim.as_const().and_then(|extent| usize::try_from(extent).ok()))
+                .collect();
+            if let Some(shape) = shape {
+                return Data::uniform(data.dtype(), &shape, element.clone());
+            }
+        }
         let size = data.dtype().size();
         let mut strides = vec![size; source.len()];
         for axis in (1..source.len()).rev() {
