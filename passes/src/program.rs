@@ -9,6 +9,7 @@ mod kernels;
 mod steps;
 mod tensors;
 mod uses;
+mod work;
 
 use bytes::Bytes;
 use tcc_ir::module::{Function, Module};

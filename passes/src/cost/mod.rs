@@ -4,9 +4,11 @@
 //! Symbolic extents are valued at a representative size.
 
 mod machine;
+mod measured;
 mod operation;
 
 pub use machine::{CacheLevel, Machine};
+pub use measured::{Bandwidth, MeasuredError, MeasuredMachine, Rate};
 pub use operation::{is_view, scalar_work, seconds};
 
 use std::collections::BTreeMap;

@@ -17,7 +17,7 @@ use tcc_kernel::side_by_side::side_by_side;
 use tcc_runtime::DimExpr;
 use tcc_runtime::manifest::{
     Branch, Carried, Constraint, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Relation, Scan,
-    Step, Storage, TensorId, TensorInfo, Transfer,
+    Step, StepWork, Storage, TensorId, TensorInfo, Transfer,
 };
 
 use super::dims::Symbols;
@@ -38,6 +38,14 @@ struct Prepared {
     work: Option<i64>,
     /// How many times that work is done, where `work` does not say.
     rows: Dim,
+    /// What the step computes, where that is known.
+    note: Option<StepWork>,
+}
+
+/// What two operations in one step compute.
+fn both(a: StepWork, b: StepWork) -> StepWork {
+    let location = format!("{}, {}", a.location, b.location);
+    StepWork { location, operations: a.operations.add(b.operations), bytes: a.bytes.add(b.bytes), ..a }
 }
 
 /// Builds the steps of one function.
@@ -58,6 +66,7 @@ pub struct ProgramBuilder<'a> {
     next_step: u32,
     position: usize,
     random_streams: u32,
+    work: Vec<StepWork>,
 }
 
 impl<'a> ProgramBuilder<'a> {
@@ -81,6 +90,7 @@ impl<'a> ProgramBuilder<'a> {
             next_step: 0,
             position: 0,
             random_streams: 0,
+            work: Vec::new(),
         })
     }
 
@@ -130,6 +140,7 @@ impl<'a> ProgramBuilder<'a> {
         manifest.tensors = self.tensors.infos;
         manifest.kernels = self.kernels.table;
         manifest.steps = steps;
+        manifest.work = self.work;
         manifest.weights = self.tensors.blobs;
         Program { manifest, kernels: self.kernels.bodies, weights: self.tensors.contents }
     }
@@ -389,6 +400,7 @@ impl<'a> ProgramBuilder<'a> {
                             buffers: [before.buffers, next.buffers].concat(),
                             work: before.work.zip(next.work).map(|(a, b)| a.saturating_add(b)),
                             rows: next.rows,
+                            note: before.note.zip(next.note).map(|(a, b)| both(a, b)),
                         },
                         None => {
                             self.launch(operation, before, steps)?;
@@ -468,7 +480,13 @@ impl<'a> ProgramBuilder<'a> {
             blocks.push(self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &packed)?);
         }
         let mut prepared = Vec::new();
-        for launch in lowered.launches {
+        let last = lowered.launches.len().saturating_sub(1);
+        for (index, launch) in lowered.launches.into_iter().enumerate() {
+            // Those before it prepare what the last one works on.
+            let note = match index == last {
+                true => Some(self.note(operation, &operands, &results)?),
+                false => None,
+            };
             let work = work(&operation.operator, &operands, &results);
             let mut buffers = Vec::new();
             for argument in &launch.arguments {
@@ -488,9 +506,28 @@ impl<'a> ProgramBuilder<'a> {
                 Operator::BlockContract { .. } => Dim::product(&results[0].shape[..results[0].rank() - 1]),
                 _ => Dim::Const(1),
             };
-            prepared.push(Prepared { kernel: launch.kernel, buffers, work, rows });
+            prepared.push(Prepared { kernel: launch.kernel, buffers, work, rows, note });
         }
         Ok(prepared)
+    }
+
+    /// What the step of an operation computes; its number follows when the step is made.
+    fn note(
+        &self,
+        operation: &Operation,
+        operands: &[TensorType],
+        results: &[TensorType],
+    ) -> Result<StepWork, ProgramError> {
+        let (operations, kind) = super::work::operations(&operation.operator, operands, results);
+        let bytes = super::work::bytes(&operation.operator, operands, results);
+        Ok(StepWork {
+            step: self.next_step,
+            operator: operation.operator.name().to_string(),
+            location: operation.location.text().to_string(),
+            kind,
+            operations: self.symbols.expression(&operations)?,
+            bytes: self.symbols.expression(&bytes)?,
+        })
     }
 
     fn launch(
@@ -499,7 +536,7 @@ impl<'a> ProgramBuilder<'a> {
         prepared: Prepared,
         steps: &mut Vec<Step>,
     ) -> Result<(), ProgramError> {
-        let Prepared { kernel, buffers, work, rows } = prepared;
+        let Prepared { kernel, buffers, work, rows, note } = prepared;
         let not_an_extent = || self.unsupported(operation, "a kernel extent is not a dimension expression");
         let tasks = self.symbols.extent(&kernel.tasks(), &kernel.dims).ok_or_else(not_an_extent)?;
         let scratch =
@@ -517,7 +554,8 @@ impl<'a> ProgramBuilder<'a> {
             }
             _ => DimExpr::Const(1),
         };
-        self.take_step(&buffers);
+        let step = self.take_step(&buffers);
+        self.work.extend(note.map(|note| StepWork { step, ..note }));
         let kernel = self.kernels.add(kernel);
         steps.push(Step::Kernel(KernelStep { kernel, buffers, dims, tasks, grain, scratch_bytes: scratch }));
         Ok(())

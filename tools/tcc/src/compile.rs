@@ -24,6 +24,29 @@ use crate::error::Error;
 use crate::model::{Dims, Model};
 use crate::target::{Backend, Target};
 
+/// Who hears which stage a compilation has come to; nobody by default.
+#[derive(Clone, Default)]
+pub struct Progress(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl Progress {
+    /// Calls `hear` with a line at the start of each stage, on the thread that compiles.
+    pub fn new(hear: impl Fn(&str) + Send + Sync + 'static) -> Progress {
+        Progress(Some(Arc::new(hear)))
+    }
+
+    fn stage(&self, what: &str) {
+        if let Some(hear) = &self.0 {
+            hear(what);
+        }
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Progress(heard)" } else { "Progress" })
+    }
+}
+
 /// How a model is compiled.
 #[derive(Clone, Debug)]
 pub struct CompileOptions {
@@ -43,6 +66,8 @@ pub struct CompileOptions {
     pub caches: CacheOptions,
     /// Name of the entry among those of a bundle.
     pub entry: String,
+    /// Who hears what is being done.
+    pub progress: Progress,
 }
 
 impl CompileOptions {
@@ -59,6 +84,7 @@ impl CompileOptions {
             activations: Activations::default(),
             caches: CacheOptions::default(),
             entry: String::new(),
+            progress: Progress::default(),
         }
     }
 }
@@ -85,6 +111,7 @@ pub struct Compiled {
 /// Compiles a model.
 pub fn compile(model: &Model, options: &CompileOptions) -> Result<Compiled, Error> {
     let start = Instant::now();
+    options.progress.stage("reading the model");
     let module = model.import(&options.dims)?;
     log::info!("import: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
     compile_module(module, &model.name(), options)
@@ -95,6 +122,12 @@ pub fn optimize(module: &mut Module, options: &CompileOptions) -> Result<(), Err
     let mut context = Context::new(options.target.cost.clone());
     context.activations = options.activations;
     context.caches = options.caches;
+    let progress = options.progress.clone();
+    context.observer = Some(Box::new(move |pass, after, _| {
+        if !after {
+            progress.stage(&format!("optimizing: {pass}"));
+        }
+    }));
     match options.level {
         0 => tcc_passes::run_passes(module, &["inline", "dce"], &context)?,
         _ => tcc_passes::optimize(module, &context)?,
@@ -106,6 +139,7 @@ pub fn optimize(module: &mut Module, options: &CompileOptions) -> Result<(), Err
 pub fn compile_module(mut module: Module, name: &str, options: &CompileOptions) -> Result<Compiled, Error> {
     optimize(&mut module, options)?;
     let start = Instant::now();
+    options.progress.stage("writing kernels, planning memory");
     let program_options = ProgramOptions {
         tuning: options.target.tuning(),
         name: name.to_string(),
@@ -117,6 +151,7 @@ pub fn compile_module(mut module: Module, name: &str, options: &CompileOptions) 
     if !caches.is_empty() {
         manifest.metadata.insert("caches".to_string(), caches.join("\n"));
     }
+    manifest.metadata.insert("machine_model".into(), options.target.cost_origin.clone());
     log::info!("program: {} kernels, {:.1} ms", kernels.len(), start.elapsed().as_secs_f64() * 1e3);
     let start = Instant::now();
     let device = options.device;
@@ -130,6 +165,7 @@ pub fn compile_module(mut module: Module, name: &str, options: &CompileOptions) 
         let (objects, ptx) = (Vec::new(), Some(Arc::new(ptx)));
         return Ok(Compiled { manifest, objects, ptx, device, weights, module, kernels });
     }
+    options.progress.stage(&format!("generating code for {} kernels", kernels.len()));
     finalize_all(&mut kernels, options)?;
     log::info!("kernel passes: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
     let start = Instant::now();
@@ -159,7 +195,8 @@ fn finalize_all(kernels: &mut [Kernel], options: &CompileOptions) -> Result<(), 
     })
 }
 
-fn generate(kernels: &[Kernel], options: &CompileOptions) -> Result<Vec<Vec<u8>>, Error> {
+/// Code for finalized kernels.
+pub(crate) fn generate(kernels: &[Kernel], options: &CompileOptions) -> Result<Vec<Vec<u8>>, Error> {
     if kernels.is_empty() {
         return Ok(Vec::new());
     }

@@ -59,6 +59,9 @@ pub enum Error {
     /// The reference interpreter.
     #[error("reference interpreter: {0}")]
     Interpret(#[from] tcc_interpret::Error),
+    /// The machine model of this host.
+    #[error("machine model: {0}")]
+    MachineModel(#[from] tcc_passes::cost::MeasuredError),
     /// An input value that does not fit the model.
     #[error("input '{name}': {reason}")]
     Input {
@@ -70,6 +73,9 @@ pub enum Error {
     /// Generation of text.
     #[error(transparent)]
     Generate(#[from] crate::generate::GenerateError),
+    /// The page of `tcc inspect --html` cannot be written: a bug of tcc.
+    #[error("report: {0}")]
+    Report(String),
     /// Compiled and reference results differ.
     #[error("{0}")]
     Mismatch(String),
@@ -79,7 +85,7 @@ impl Error {
     /// True where tcc itself is at fault, not the model or the input.
     pub fn is_bug(&self) -> bool {
         match self {
-            Error::Kernel(_) | Error::Codegen(_) | Error::Mismatch(_) => true,
+            Error::Kernel(_) | Error::Codegen(_) | Error::Report(_) | Error::Mismatch(_) => true,
             Error::StaticLibrary(error) => error.is_bug(),
             _ => false,
         }

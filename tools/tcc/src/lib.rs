@@ -18,8 +18,11 @@
 //! | [`device`] | where programs run: this process, a GPU, its simulator |
 //! | [`generate`] | text from language models |
 //! | [`hardware`] | HLS projects |
+//! | [`measure`](mod@measure) | peak rates and bandwidths of this machine |
 //! | [`inputs`] | input values from files and at random |
+//! | [`profile`](mod@profile), [`report`](mod@report) | time of each step beside the machine's limits, and a page about it |
 //! | [`verify`] | compiled results against the reference interpreter |
+//! | [`output`] | files written all at once |
 //! | [`npz`] | NumPy files |
 //! | [`staticlib`] | static libraries for C programs |
 
@@ -29,8 +32,12 @@ pub mod error;
 pub mod generate;
 pub mod hardware;
 pub mod inputs;
+pub mod measure;
 pub mod model;
 pub mod npz;
+pub mod output;
+pub mod profile;
+pub mod report;
 pub mod staticlib;
 pub mod target;
 pub mod verify;

@@ -17,6 +17,8 @@ pub struct Target {
     pub machine: Machine,
     /// The machine model of every pass.
     pub cost: tcc_passes::cost::Machine,
+    /// Where that model is from: the shipped table, or which measurement of this host.
+    pub cost_origin: String,
 }
 
 /// A code generator with its view of the processor.
@@ -54,12 +56,9 @@ impl Target {
         if name == "cranelift" || (name == "cpu" && cfg!(not(feature = "llvm"))) {
             let target = tcc_cranelift::Target::host();
             let machine = target.machine().map_err(|error| failed(error.to_string()))?;
-            return Ok(Target {
-                name: name.to_string(),
-                backend: Backend::Cranelift(target),
-                machine,
-                cost: tcc_passes::cost::Machine::host(),
-            });
+            let (cost, cost_origin) = cost_model(name);
+            let (name, backend) = (name.to_string(), Backend::Cranelift(target));
+            return Ok(Target { name, backend, machine, cost, cost_origin });
         }
         if let Some(architecture) = name.strip_prefix("ptx:") {
             let target = tcc_ptx::Target::named(architecture).map_err(|error| failed(error.to_string()))?;
@@ -68,6 +67,7 @@ impl Target {
                 backend: Backend::Ptx(target),
                 machine: tcc_ptx::schedule::MACHINE,
                 cost: tcc_passes::cost::Machine::host(),
+                cost_origin: "shipped table".to_string(),
             });
         }
         if name.starts_with("hls:") {
@@ -143,6 +143,15 @@ impl Target {
     }
 }
 
+/// The machine model of a target, and where it is from. What was measured was measured of code for `cpu`.
+fn cost_model(name: &str) -> (tcc_passes::cost::Machine, String) {
+    use tcc_passes::cost::Machine;
+    if name == "cpu" {
+        return Machine::of_this_host();
+    }
+    (Machine::of(name).unwrap_or_else(Machine::host), "shipped table".to_string())
+}
+
 #[cfg(feature = "llvm")]
 fn llvm_target(name: &str) -> Result<Target, Error> {
     let failed = |reason: String| Error::Target { name: name.to_string(), reason };
@@ -152,8 +161,8 @@ fn llvm_target(name: &str) -> Result<Target, Error> {
     }
     .map_err(|error| failed(error.to_string()))?;
     let machine = target.machine_description();
-    let cost = tcc_passes::cost::Machine::of(name).unwrap_or_else(tcc_passes::cost::Machine::host);
-    Ok(Target { name: name.to_string(), backend: Backend::Llvm(target), machine, cost })
+    let (cost, cost_origin) = cost_model(name);
+    Ok(Target { name: name.to_string(), backend: Backend::Llvm(target), machine, cost, cost_origin })
 }
 
 #[cfg(not(feature = "llvm"))]

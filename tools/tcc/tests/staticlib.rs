@@ -73,7 +73,7 @@ fn the_c_example_computes_what_the_interpreter_does() {
         let folder = folder.path();
         for name in ["perceptron", "likelihood"] {
             let library = folder.join(format!("lib{name}.a"));
-            compiled(&format!("{name}.tir"), target).write_static_library(&library, &runtime).unwrap();
+            compiled(&format!("{name}.tir"), target).write_library(&library, &runtime).unwrap();
         }
         let source = examples().join("example.c");
         let arguments =
@@ -92,6 +92,58 @@ fn the_c_example_computes_what_the_interpreter_does() {
         let probabilities = reference("likelihood.tir", "scores", row);
         close("probabilities", &printed(&output, "probabilities"), &probabilities);
     }
+}
+
+#[test]
+fn the_rust_example_computes_what_the_interpreter_does() {
+    let runtime = RuntimeLibrary::find().unwrap();
+    for (target, ending) in targets().into_iter().flat_map(|target| [(target, "a"), (target, "so")]) {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        if ending == "so" && compiler("cc", &["--version"], folder).is_none() {
+            return;
+        }
+        for name in ["perceptron", "likelihood"] {
+            let library = folder.join(format!("lib{name}.{ending}"));
+            compiled(&format!("{name}.tir"), target).write_library(&library, &runtime).unwrap();
+        }
+        std::fs::copy(examples().join("example.rs"), folder.join("example.rs")).unwrap();
+        let arguments = ["--edition=2024", "-Dwarnings", "-L.", "-Clink-arg=-Wl,-rpath,.", "example.rs"];
+        let Some(output) = compiler("rustc", &arguments, folder) else { return };
+        succeeded(&output);
+        let output = Command::new("./example").current_dir(folder).output().unwrap();
+        succeeded(&output);
+
+        let scores = reference("perceptron.tir", "features", values(&[0.5, -1.0, 0.25, 2.0], None));
+        close("scores", &printed(&output, "scores"), &scores);
+        let row = Data::new(DType::F32, &[1, 3], scores.bytes().to_vec().into()).unwrap();
+        let probabilities = reference("likelihood.tir", "scores", row);
+        close("probabilities", &printed(&output, "probabilities"), &probabilities);
+    }
+}
+
+#[test]
+fn the_c_example_links_with_shared_libraries() {
+    let runtime = RuntimeLibrary::find().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    if compiler("cc", &["--version"], folder).is_none() {
+        return;
+    }
+    for name in ["perceptron", "likelihood"] {
+        let library = folder.join(format!("lib{name}.so"));
+        compiled(&format!("{name}.tir"), "cranelift").write_library(&library, &runtime).unwrap();
+    }
+    let source = examples().join("example.c");
+    let arguments = ["-Wall", "-Wextra", "-Werror", "-I.", source.to_str().unwrap(), "-L."];
+    let arguments =
+        [&arguments[..], &["-lperceptron", "-llikelihood", "-Wl,-rpath,.", "-o", "example"]].concat();
+    let Some(output) = compiler("cc", &arguments, folder) else { return };
+    succeeded(&output);
+    let output = Command::new("./example").current_dir(folder).output().unwrap();
+    succeeded(&output);
+    let scores = reference("perceptron.tir", "features", values(&[0.5, -1.0, 0.25, 2.0], None));
+    close("scores", &printed(&output, "scores"), &scores);
 }
 
 /// Twice the same model, whose kernels have the same names, in one program.
@@ -119,7 +171,7 @@ fn models_with_the_same_kernels_fit_into_one_program() {
     let folder = folder.path();
     let model = compiled("perceptron.tir", "cranelift");
     for name in ["libleft.a", "libright.a"] {
-        model.write_static_library(&folder.join(name), &runtime).unwrap();
+        model.write_library(&folder.join(name), &runtime).unwrap();
     }
     std::fs::write(folder.join("twins.c"), TWINS).unwrap();
     let arguments = ["-Wall", "-Wextra", "-Werror", "twins.c", "libleft.a", "libright.a", "-lm", "-lpthread"];
@@ -140,12 +192,12 @@ fn the_same_model_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("libmodel.a");
     let write = || {
-        let written = compiled("perceptron.tir", "cranelift").write_static_library(&path, &runtime).unwrap();
+        let written = compiled("perceptron.tir", "cranelift").write_library(&path, &runtime).unwrap();
         (std::fs::read(written.library).unwrap(), std::fs::read(written.header).unwrap())
     };
     let (first, second) = (write(), write());
     assert!(first == second, "two archives of one model differ");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "temporary files are left");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "temporary files are left");
 }
 
 #[test]
@@ -155,7 +207,7 @@ fn what_cannot_be_linked_is_refused() {
     let path = folder.path().join("libmodel.a");
     let mut model = compiled("perceptron.tir", "cranelift");
     let refused = |model: &Compiled, path: &Path, runtime: &RuntimeLibrary, part: &str| {
-        let error: Error = model.write_static_library(path, runtime).unwrap_err();
+        let error: Error = model.write_library(path, runtime).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
         assert!(!error.is_bug(), "{error}");
     };

@@ -10,7 +10,7 @@ use tcc::inputs::ordered;
 use tcc::runtime::{Session, TensorMut};
 
 use super::bench_language::{self, WorkloadArguments};
-use super::common::{CompileArguments, InputArguments, load};
+use super::common::{CompileArguments, InputArguments, load, print_json};
 use super::language::{LanguageArguments, is_language_model};
 use super::{Failure, Outcome};
 
@@ -107,23 +107,19 @@ pub fn run(arguments: &Arguments) -> Outcome {
         kernels: loaded.manifest.kernels.len(),
     };
     if arguments.json {
-        match serde_json::to_string(&report) {
-            Ok(text) => println!("{text}"),
-            Err(error) => return Err(Failure::Tcc(Error::Codegen(error.to_string()))),
-        }
-    } else {
-        println!(
-            "{}: median {:.3} ms, p10 {:.3}, p90 {:.3} over {} runs on {} threads; arena {:.1} KiB, weights {:.1} KiB",
-            report.model,
-            report.median_ms,
-            report.p10_ms,
-            report.p90_ms,
-            report.runs,
-            report.threads,
-            report.arena_bytes as f64 / 1024.0,
-            report.weights_bytes as f64 / 1024.0
-        );
+        return print_json(&report);
     }
+    println!(
+        "{}: median {:.3} ms, p10 {:.3}, p90 {:.3} over {} runs on {} threads; arena {:.1} KiB, weights {:.1} KiB",
+        report.model,
+        report.median_ms,
+        report.p10_ms,
+        report.p90_ms,
+        report.runs,
+        report.threads,
+        report.arena_bytes as f64 / 1024.0,
+        report.weights_bytes as f64 / 1024.0
+    );
     Ok(())
 }
 

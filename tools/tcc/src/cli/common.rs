@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use tcc::compile::Progress;
 use tcc::inputs::{self, Inputs};
 use tcc::ir::dim::Range;
 use tcc::model::Dims;
@@ -107,16 +108,25 @@ impl CompileArguments {
         self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |count| count.get()))
     }
 
-    /// Compiles a model with a spinner on a terminal.
+    /// Compiles a model; on a terminal a line says what is being done.
     pub fn compile(&self, path: &Path) -> Result<Compiled, Failure> {
-        let options = self.options()?;
+        let mut options = self.options()?;
         let model = Model::open(path)?;
-        let spinner = ProgressBar::new_spinner().with_message(format!("compiling {}", path.display()));
+        let spinner = ProgressBar::new_spinner();
         spinner.enable_steady_tick(Duration::from_millis(100));
+        let (line, name) = (spinner.clone(), path.display().to_string());
+        options.progress = Progress::new(move |stage| line.set_message(format!("{name}: {stage}")));
         let compiled = compile(&model, &options);
         spinner.finish_and_clear();
         Ok(compiled?)
     }
+}
+
+/// Prints a value as JSON on one line.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Error::Codegen(error.to_string()))?;
+    println!("{text}");
+    Ok(())
 }
 
 /// A program ready to run, and how long it took to get there.

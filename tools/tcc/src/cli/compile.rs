@@ -1,10 +1,10 @@
 //! `tcc compile`.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use tcc::ir::print;
+use tcc::output::write;
 use tcc::staticlib::{LibraryName, RuntimeLibrary};
 use tcc::{Compiled, Error, Model, hardware};
 
@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Number format of an HLS design: float or fixed<W,I>.
     #[arg(long, value_name = "RECIPE", default_value = "float")]
     quant: String,
-    /// The runtime as a C library for the target, for --emit staticlib; the one of this installation by default.
+    /// The runtime as a C library for the target, for --emit staticlib and so; the one of this installation by default.
     #[arg(long, value_name = "FILE")]
     runtime_library: Option<PathBuf>,
     #[command(flatten)]
@@ -40,8 +40,10 @@ pub struct Arguments {
 enum Kind {
     /// One file that the runtime loads.
     Bundle,
-    /// An archive to link into C programs, and a header beside it.
+    /// An archive to link into C and Rust programs, with a header and a Rust module beside it.
     Staticlib,
+    /// The same as a shared library; needs a C compiler.
+    So,
     /// Relocatable object files.
     Obj,
     /// The optimized tensor IR.
@@ -65,6 +67,7 @@ impl Kind {
         match self {
             Kind::Bundle => "tcc",
             Kind::Staticlib => "a",
+            Kind::So => "so",
             Kind::Obj => "o",
             Kind::Tir => "tir",
             Kind::Kernels => "kernels",
@@ -91,11 +94,16 @@ pub fn run(arguments: &Arguments) -> Outcome {
         let kind = arguments.emit.extension();
         return Err(Failure::Usage(format!("--emit {kind} takes a target such as ptx:sm_80 or hls:zcu104")));
     }
-    if arguments.emit == Kind::Staticlib {
+    let library = matches!(arguments.emit, Kind::Staticlib | Kind::So);
+    if library {
         // What is going to fail does so before the work.
         runtime_library(arguments)?.check(&arguments.compile.options()?.target.requirements().arch)?;
         if let Some(output) = &arguments.output {
-            LibraryName::of(output)?;
+            let shared = LibraryName::of(output)?.is_shared();
+            if shared != (arguments.emit == Kind::So) {
+                let (kind, ending) = if shared { ("staticlib", ".a") } else { ("so", ".so") };
+                return Err(Failure::Usage(format!("--emit {kind}: the name of OUT ends in {ending}")));
+            }
         }
     }
     if arguments.emit == Kind::Bundle && is_language_model(&arguments.model)? {
@@ -104,15 +112,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let compiled = arguments.compile.compile(&arguments.model)?;
     let output = match &arguments.output {
         Some(path) => path.clone(),
-        None if arguments.emit == Kind::Staticlib => {
-            PathBuf::from(format!("lib{}.a", compiled.manifest.name))
+        None if library => {
+            PathBuf::from(format!("lib{}.{}", compiled.manifest.name, arguments.emit.extension()))
         }
         None => PathBuf::from(format!("{}.{}", compiled.manifest.name, emit.extension())),
     };
     match emit {
         Kind::Bundle => compiled.write_bundle(&output)?,
-        Kind::Staticlib => {
-            compiled.write_static_library(&output, &runtime_library(arguments)?)?;
+        Kind::Staticlib | Kind::So => {
+            compiled.write_library(&output, &runtime_library(arguments)?)?;
         }
         Kind::Tir => write(&output, print::module(&compiled.module).as_bytes())?,
         Kind::Kernels => {
@@ -191,20 +199,6 @@ fn text(arguments: &Arguments, compiled: &Compiled) -> Result<String, Failure> {
 fn text(arguments: &Arguments, compiled: &Compiled) -> Result<String, Failure> {
     let _ = compiled;
     Err(Failure::Usage(format!("--emit {}: this build has no LLVM", arguments.emit.extension())))
-}
-
-/// Writes a file all at once.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let fail = |source| Error::Io { path: path.to_owned(), source };
-    if path.exists() && !path.is_file() {
-        // A pipe or a device is written to, not replaced.
-        return Ok(std::fs::write(path, bytes).map_err(fail)?);
-    }
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
 }
 
 /// What a user wants to know of the result: on the error stream, so that pipes stay clean.

@@ -1,16 +1,22 @@
 //! `tcc inspect`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
-use tcc::Error;
+use serde::Serialize;
 use tcc::inputs::ordered;
+use tcc::output::write;
+use tcc::profile::{Profile, StepRow, describe};
+use tcc::report;
 use tcc::runtime::Session;
-use tcc::runtime::manifest::{Manifest, Step, Storage};
+use tcc::runtime::manifest::Manifest;
+use tcc::{Error, Target};
 
 use super::Outcome;
-use super::common::{CompileArguments, InputArguments, Loaded, load};
+use super::common::{CompileArguments, InputArguments, load, print_json};
+
+/// Runs that are measured where a page is asked for and no number is given.
+const PAGE_RUNS: u32 = 20;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -19,10 +25,30 @@ pub struct Arguments {
     /// Measure each step over this many runs.
     #[arg(long, value_name = "N")]
     runs: Option<u32>,
+    /// Measure, and write a page with graph, kernels and memory plan.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     inputs: InputArguments,
     #[command(flatten)]
     compile: CompileArguments,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'r> {
+    model: &'r str,
+    threads: usize,
+    runs: u32,
+    time_us: Option<f64>,
+    floor_us: f64,
+    machine_model: String,
+    arena_bytes: Option<u64>,
+    weights_bytes: u64,
+    steps: &'r [StepRow],
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -33,25 +59,52 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     let loaded = load(&arguments.model, &arguments.compile)?;
     let manifest = &loaded.manifest;
-    for (title, ports) in [("inputs", &manifest.inputs), ("outputs", &manifest.outputs)] {
-        println!("{title}:");
-        for port in ports {
-            let info = &manifest.tensors[port.tensor as usize];
-            println!("  {}: {:?} {}", port.name, info.dtype, manifest.describe_shape(&info.shape));
-        }
+    let target = Target::named(&arguments.compile.target)?;
+    let threads = arguments.compile.run_threads();
+    let runs = arguments.runs.or(arguments.html.is_some().then_some(PAGE_RUNS));
+    let mut chosen = arguments.inputs.clone();
+    chosen.random = chosen.random.or(Some(0));
+    let mut profile;
+    if let Some(runs) = runs {
+        let values = chosen.values(manifest, &arguments.compile.dims()?)?;
+        let inputs = ordered(manifest, &values)?;
+        profile = describe(manifest, &inputs, &target.cost, threads);
+        let mut session = Session::new(&loaded.executable, threads).map_err(Error::from)?;
+        profile.measure(&mut session, &inputs, runs.max(1))?;
+    } else {
+        profile = describe(manifest, &[], &target.cost, threads);
     }
-    let times = match arguments.runs {
-        Some(runs) => measure(arguments, &loaded, runs.max(1))?,
-        None => Vec::new(),
-    };
-    println!("steps:");
-    let mut listing = Listing { manifest, times: &times, number: 0 };
-    listing.steps(&manifest.steps, 1);
-    if !times.is_empty() {
-        let total: Duration = times.iter().sum();
-        println!("time: {:.3} ms", total.as_secs_f64() * 1e3);
+    if let Some(path) = &arguments.html {
+        let page = report::html(manifest, &profile, &target.cost, &target.cost_origin)?;
+        write(path, page.as_bytes())?;
     }
-    match manifest.arena_bytes {
+    let weights_bytes: u64 = manifest.weights.iter().map(|blob| blob.bytes).sum();
+    let (time, floor_us) = profile.totals();
+    if arguments.json {
+        return print_json(&Report {
+            model: &manifest.name,
+            threads,
+            runs: profile.runs,
+            time_us: (profile.runs > 0).then_some(time),
+            floor_us,
+            machine_model: target.cost_origin,
+            arena_bytes: profile.arena_bytes,
+            weights_bytes,
+            steps: &profile.rows,
+        });
+    }
+    print_ports(manifest);
+    print_steps(&profile);
+    if profile.runs > 0 {
+        println!(
+            "time: {:.3} ms; at the limits of the machine ({}): {:.3} ms, {:.0} %",
+            time / 1e3,
+            target.cost_origin,
+            floor_us / 1e3,
+            100.0 * floor_us / time.max(f64::MIN_POSITIVE)
+        );
+    }
+    match profile.arena_bytes {
         Some(bytes) => println!("arena peak: {bytes} bytes"),
         None => println!("arena peak: follows from the input shapes"),
     }
@@ -59,83 +112,46 @@ pub fn run(arguments: &Arguments) -> Outcome {
         println!("caches:");
         caches.lines().for_each(|line| println!("  {line}"));
     }
-    let weights: u64 = manifest.weights.iter().map(|blob| blob.bytes).sum();
-    println!("weights: {weights} bytes in {} blobs", manifest.weights.len());
+    println!("weights: {weights_bytes} bytes in {} blobs", manifest.weights.len());
     Ok(())
 }
 
-/// Mean time of each step, by number.
-fn measure(arguments: &Arguments, loaded: &Loaded, runs: u32) -> Result<Vec<Duration>, super::Failure> {
-    let mut inputs = arguments.inputs.clone();
-    inputs.random = inputs.random.or(Some(0));
-    let values = inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
-    let inputs = ordered(&loaded.manifest, &values)?;
-    let mut session =
-        Session::new(&loaded.executable, arguments.compile.run_threads()).map_err(Error::from)?;
-    session.run(&inputs).map_err(Error::from)?;
-    session.measure_steps(true);
-    for _ in 0..runs {
-        session.run(&inputs).map_err(Error::from)?;
+fn print_ports(manifest: &Manifest) {
+    for (title, ports) in [("inputs", &manifest.inputs), ("outputs", &manifest.outputs)] {
+        println!("{title}:");
+        for port in ports {
+            let info = &manifest.tensors[port.tensor as usize];
+            println!("  {}: {} {}", port.name, info.dtype.name(), manifest.describe_shape(&info.shape));
+        }
     }
-    Ok(session.step_times().iter().map(|step| step.total / runs).collect())
 }
 
-/// Steps with their numbers, which count nested ones in preorder.
-struct Listing<'l> {
-    manifest: &'l Manifest,
-    times: &'l [Duration],
-    number: usize,
-}
-
-impl Listing<'_> {
-    fn tensor(&self, id: u32) -> String {
-        let info = &self.manifest.tensors[id as usize];
-        let place = match &info.storage {
-            Storage::Input(_) => "input".to_string(),
-            Storage::Output(_) => "output".to_string(),
-            Storage::Weight { .. } => "weight".to_string(),
-            Storage::Arena { offset: Some(offset), .. } => format!("arena+{offset}"),
-            Storage::Arena { .. } => "arena".to_string(),
-            Storage::Alias { of, .. } => format!("view of {of}"),
-            Storage::State => format!("state {}", info.name),
-            Storage::Host => "host".to_string(),
+/// Steps in order, or, where they were measured, those with the largest gap first.
+fn print_steps(profile: &Profile) {
+    let measured = profile.runs > 0;
+    let rows: Vec<&StepRow> = if measured { profile.by_gap() } else { profile.rows.iter().collect() };
+    println!(
+        "{:>5} {:>10} {:>10} {:>7} {:>10} {:8} kernel",
+        "step", "time us", "floor us", "share", "gap us", "bound by"
+    );
+    for row in rows {
+        let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.1}"));
+        let bound = match row.floor_us {
+            None => "",
+            Some(_) if row.memory_bound => "memory",
+            Some(_) => "compute",
         };
-        format!("{id}:{}{place}", self.manifest.describe_shape(&info.shape))
-    }
-
-    fn describe(&self, step: &Step) -> String {
-        match step {
-            Step::Kernel(step) => {
-                let buffers: Vec<String> = step.buffers.iter().map(|id| self.tensor(*id)).collect();
-                let kernel = &self.manifest.kernels[step.kernel as usize];
-                let tasks = self.manifest.describe_dim(&step.tasks);
-                format!("{} tasks={tasks} {}", kernel.symbol, buffers.join(" "))
-            }
-            Step::Host(step) => format!("host {}", step.function),
-            Step::Copy { from, to } => format!("copy {} -> {}", self.tensor(*from), self.tensor(*to)),
-            Step::Bind { symbol, tensor, .. } => {
-                format!("bind {} from {}", self.manifest.symbols[*symbol as usize].name, self.tensor(*tensor))
-            }
-            Step::Require(constraint) => format!("require {}", constraint.reason),
-            Step::If(step) => format!("if {}", self.tensor(step.condition)),
-            Step::Loop(_) => "loop".to_string(),
-        }
-    }
-
-    fn steps(&mut self, steps: &[Step], depth: usize) {
-        for step in steps {
-            let time = match self.times.get(self.number) {
-                Some(time) => format!("{:9.1} us ", time.as_secs_f64() * 1e6),
-                None => String::new(),
-            };
-            println!("{time}{}{}", "  ".repeat(depth), self.describe(step));
-            self.number += 1;
-            for (index, nested) in step.children().enumerate() {
-                if index > 0 {
-                    println!("{}else", "  ".repeat(depth));
-                }
-                self.steps(nested, depth + 1);
-            }
-        }
+        let indent = if measured { 0 } else { 2 * row.depth };
+        println!(
+            "{:5} {:>10} {:>10} {:>7} {:>10} {bound:8} {:indent$}{} {}",
+            row.step,
+            number(row.time_us),
+            number(row.floor_us),
+            row.share.map_or("-".to_string(), |share| format!("{:.0} %", 100.0 * share)),
+            number(row.time_us.map(|_| row.gap_us())),
+            "",
+            row.name,
+            row.location
+        );
     }
 }

@@ -8,7 +8,7 @@ use super::LARGEST_WEIGHTS;
 #[derive(Debug, thiserror::Error)]
 pub enum StaticLibraryError {
     /// The file name gives no names for C.
-    #[error("static library '{name}': {reason}")]
+    #[error("library '{name}': {reason}")]
     Name {
         /// The file name.
         name: String,
@@ -51,6 +51,9 @@ pub enum StaticLibraryError {
     /// Generated code that cannot be linked: a bug of tcc.
     #[error("static library: kernel object: {0}")]
     Object(String),
+    /// A shared library cannot be linked.
+    #[error("--emit so: {0}")]
+    Link(String),
     /// The archive cannot be put together.
     #[error("static library: archive: {0}")]
     Archive(String),

@@ -91,12 +91,13 @@ const RESERVED: &[&str] = &[
 ];
 
 /// A parameter of the typed function.
-struct Parameter {
-    name: String,
-    element: &'static str,
-    dtype: DType,
-    shape: Vec<i64>,
-    bytes: u64,
+pub(super) struct Parameter {
+    pub name: String,
+    /// Type of an element in C.
+    pub element: &'static str,
+    pub dtype: DType,
+    pub shape: Vec<i64>,
+    pub bytes: u64,
 }
 
 /// The C type of an element or of the byte that holds packed ones, none where C has no plain type.
@@ -117,14 +118,19 @@ fn element(dtype: DType) -> Option<&'static str> {
 }
 
 /// Text that may stand in a comment.
-fn comment(text: &str) -> String {
+pub(super) fn comment(text: &str) -> String {
     let plain: String =
         text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
     plain.replace("*/", "* /").replace("/*", "/ *")
 }
 
-/// The parameters for some ports, none where a shape is not constant or a type is not plain.
-fn parameters(manifest: &Manifest, ports: &[Port], taken: &mut BTreeSet<String>) -> Option<Vec<Parameter>> {
+/// The parameters for some ports, none where a shape is not constant or a type is not plain. No name is one of `reserved`.
+pub(super) fn parameters(
+    manifest: &Manifest,
+    ports: &[Port],
+    reserved: &[&str],
+    taken: &mut BTreeSet<String>,
+) -> Option<Vec<Parameter>> {
     let mut all = Vec::new();
     for port in ports {
         let tensor = &manifest.tensors[port.tensor as usize];
@@ -138,7 +144,7 @@ fn parameters(manifest: &Manifest, ports: &[Port], taken: &mut BTreeSet<String>)
             name.insert_str(0, "m_");
             name.push('_');
         }
-        while RESERVED.contains(&name.as_str()) || !taken.insert(name.clone()) {
+        while reserved.contains(&name.as_str()) || !taken.insert(name.clone()) {
             name.push('_');
         }
         all.push(Parameter { name, element: element(tensor.dtype)?, dtype: tensor.dtype, shape, bytes });
@@ -146,12 +152,13 @@ fn parameters(manifest: &Manifest, ports: &[Port], taken: &mut BTreeSet<String>)
     Some(all)
 }
 
-fn list(out: &mut String, manifest: &Manifest, title: &str, ports: &[Port]) {
-    let _ = writeln!(out, " *\n * {title}:{}", if ports.is_empty() { " none" } else { "" });
+/// Names, types and shapes of ports, each line after `margin`.
+pub(super) fn list(out: &mut String, manifest: &Manifest, margin: &str, title: &str, ports: &[Port]) {
+    let _ = writeln!(out, "{margin}\n{margin} {title}:{}", if ports.is_empty() { " none" } else { "" });
     for port in ports {
         let tensor = &manifest.tensors[port.tensor as usize];
         let shape = comment(&manifest.describe_shape(&tensor.shape));
-        let _ = writeln!(out, " *   {}: {} {shape}", comment(&port.name), tensor.dtype.name());
+        let _ = writeln!(out, "{margin}   {}: {} {shape}", comment(&port.name), tensor.dtype.name());
     }
 }
 
@@ -215,8 +222,8 @@ pub(super) fn text(manifest: &Manifest, name: &LibraryName) -> String {
     let (file, model) = (comment(&name.header_file()), comment(&manifest.name));
     let _ = writeln!(out, "/* {file} - the model {model}, compiled by tcc.");
     let _ = writeln!(out, " *\n * Link with the library {}, libm and pthread.", comment(name.stem()));
-    list(&mut out, manifest, "Inputs", &manifest.inputs);
-    list(&mut out, manifest, "Outputs", &manifest.outputs);
+    list(&mut out, manifest, " *", "Inputs", &manifest.inputs);
+    list(&mut out, manifest, " *", "Outputs", &manifest.outputs);
     let target = &manifest.target;
     let _ = write!(out, " *\n * Machine: {}", comment(&target.arch));
     if !target.features.is_empty() {
@@ -260,8 +267,8 @@ static inline void {prefix}_free(tcc_session *session)
 "#
     );
     let mut taken = BTreeSet::new();
-    let inputs = parameters(manifest, &manifest.inputs, &mut taken);
-    let outputs = parameters(manifest, &manifest.outputs, &mut taken);
+    let inputs = parameters(manifest, &manifest.inputs, RESERVED, &mut taken);
+    let outputs = parameters(manifest, &manifest.outputs, RESERVED, &mut taken);
     match (inputs, outputs) {
         (Some(inputs), Some(outputs)) => typed(&mut out, prefix, &inputs, &outputs),
         _ => out

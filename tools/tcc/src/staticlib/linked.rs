@@ -154,7 +154,8 @@ pub(super) fn object(
     ])?;
     let section = writer.object.section_id(StandardSection::ReadOnlyDataWithRel);
     let name = format!("{prefix}_program");
-    writer.symbol(&name, SymbolScope::Linkage, SymbolSection::Section(section), program);
+    // Visible, because a shared library exports it.
+    writer.symbol(&name, SymbolScope::Dynamic, SymbolSection::Section(section), program);
     // Without this, linkers make the stack of the program executable.
     writer.object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
     writer.object.write().map_err(|error| fail(&error))

@@ -1,4 +1,5 @@
-//! Static libraries: `libNAME.a` and `NAME.h`, which a C program links with libc, libm and pthread and nothing else.
+//! Static libraries: `libNAME.a` and `NAME.h`, which a C program links with libc, libm and pthread and nothing else; the
+//! same as a shared library (`shared`); and `NAME.rs`, with which a Rust program calls either (`module`).
 //!
 //! The archive holds
 //!
@@ -13,17 +14,20 @@
 mod error;
 mod header;
 mod linked;
+mod module;
 mod name;
 mod runtime_library;
+mod shared;
 mod symbols;
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use ar_archive_writer::{ArchiveKind, DEFAULT_OBJECT_READER, NewArchiveMember, write_archive_to_stream};
 
 use crate::compile::Compiled;
 use crate::error::Error;
+use crate::output::write;
 pub use error::StaticLibraryError;
 use linked::Machine;
 pub use name::LibraryName;
@@ -35,28 +39,32 @@ pub const LARGEST_WEIGHTS: u64 = 1 << 30;
 
 /// What was written.
 #[derive(Clone, Debug)]
-pub struct StaticLibrary {
-    /// The archive.
+pub struct Library {
+    /// The archive or shared library.
     pub library: PathBuf,
-    /// The header beside it.
+    /// The header for C beside it.
     pub header: PathBuf,
+    /// The module for Rust beside it.
+    pub module: PathBuf,
 }
 
 impl Compiled {
-    /// Writes a static library to `path` and its header beside it, each all at once or not at all. `runtime` is the
-    /// runtime as a C library for the target of this model.
-    pub fn write_static_library(
-        &self,
-        path: &Path,
-        runtime: &RuntimeLibrary,
-    ) -> Result<StaticLibrary, Error> {
+    /// Writes a static library, or a shared one where `path` ends in `.so`, and beside it the header for C and the module
+    /// for Rust, each all at once or not at all. `runtime` is the runtime as a C library for the target of this model.
+    pub fn write_library(&self, path: &Path, runtime: &RuntimeLibrary) -> Result<Library, Error> {
         let name = LibraryName::of(path)?;
-        let archive = self.static_library(&name, runtime)?;
-        let header = header::text(&self.manifest, &name);
-        let written =
-            StaticLibrary { library: path.to_owned(), header: path.with_file_name(name.header_file()) };
-        replace(&written.header, header.as_bytes())?;
-        replace(&written.library, &archive)?;
+        let mut library = self.static_library(&name, runtime)?;
+        if name.is_shared() {
+            library = shared::link(&library, &name)?;
+        }
+        let written = Library {
+            library: path.to_owned(),
+            header: path.with_file_name(name.header_file()),
+            module: path.with_file_name(name.module_file()),
+        };
+        write(&written.header, header::text(&self.manifest, &name).as_bytes())?;
+        write(&written.module, module::text(&self.manifest, &name).as_bytes())?;
+        write(&written.library, &library)?;
         Ok(written)
     }
 
@@ -100,24 +108,4 @@ impl Compiled {
             .map_err(|error| StaticLibraryError::Archive(error.to_string()))?;
         Ok(archive.into_inner())
     }
-}
-
-/// Writes a file under another name in the same folder, which then takes the place of `path`.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let fail = |source| Error::Io { path: path.to_owned(), source };
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".tcc-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // What a plain new file gets: the user's mask applies.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    // A file system may report a full disk only now.
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
 }
