@@ -9,6 +9,7 @@
 //! | [`conformance`] | the node cases of the ONNX backend suite |
 //! | [`runners`], [`compiler`], [`interpret`], [`compiled`] | what runs models and file tests |
 //! | [`filetest`] | tests written as text IR |
+//! | [`fuzz`] | mutated files for every reader |
 //! | [`hostile`], [`program`] | bad input, one file a diagnostic |
 //! | [`zoo`] | the real models, their cases and reference outputs |
 
@@ -18,6 +19,7 @@ pub mod compiled;
 pub mod compiler;
 pub mod conformance;
 pub mod filetest;
+pub mod fuzz;
 pub mod hostile;
 pub mod inputs;
 pub mod interpret;
