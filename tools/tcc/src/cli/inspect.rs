@@ -52,7 +52,8 @@ struct Report<'r> {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
-    if arguments.model.extension().is_none_or(|extension| extension != "tcc")
+    if !arguments.json
+        && arguments.model.extension().is_none_or(|extension| extension != "tcc")
         && let Some(language_model) = tcc::Model::open(&arguments.model)?.language_model()
     {
         println!("{language_model}");
