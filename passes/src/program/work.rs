@@ -31,6 +31,10 @@ pub fn operations(operator: &Operator, operands: &[TensorType], results: &[Tenso
         (O::ConvolveTranspose { layout, accumulator, .. }, [x, w, ..]) => {
             (twice(inputs * filter_size(w, *layout)), multiply_adds(x, w, *accumulator))
         }
+        (O::BlockContract { .. }, [x, ..]) => {
+            let depth = x.shape.last().cloned().unwrap_or(Dim::from(1i64));
+            (twice(outputs * depth), WorkKind::Float)
+        }
         (O::Attention { .. }, [q, k, v, ..]) => {
             let (one, keys) = (Dim::from(1i64), k.shape.get(2).cloned());
             let width = q.shape.last().cloned().unwrap_or(one.clone());
