@@ -4,8 +4,7 @@
 //! A format is a [`Reader`] in a file of its own: seeds, a mutation that knows the structure, and what reads the result.
 //! Two things drive it:
 //!
-//! - `cargo test -p tcc-tests --test fuzz` runs a fixed number of mutated seeds of every reader, the same ones each time;
-//!   `TCC_FUZZ=100000` runs as many;
+//! - `TCC_FUZZ=3000 cargo test -p tcc-tests --test fuzz` runs as many mutated seeds of every reader, the same each time;
 //! - `tests/fuzz` has a libFuzzer target for each reader, for nightly Rust and cargo-fuzz: `cargo fuzz run onnx`.
 //!
 //! A new format is one such file, its line in [`READERS`], and a target of three lines.
