@@ -449,7 +449,7 @@ impl<'a> ProgramBuilder<'a> {
             let arranged = shape
                 .ok_or_else(|| "its shape is not known".to_string())
                 .and_then(|shape| data.reshaped(&shape).map_err(|error| error.to_string()))
-                .and_then(|data| packing.layout.apply(&data).map_err(|error| error.to_string()))
+                .and_then(|data| packing.apply(&data).map_err(|error| error.to_string()))
                 .map_err(|reason| self.unsupported(operation, format!("packing a constant: {reason}")))?;
             packed.push(self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &arranged)?);
         }

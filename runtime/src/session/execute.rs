@@ -90,8 +90,10 @@ impl Session {
             }
             if let Some(start) = start {
                 let time = &mut self.profile[number as usize];
+                let elapsed = start.elapsed();
+                time.least = if time.calls == 0 { elapsed } else { time.least.min(elapsed) };
                 time.calls += 1;
-                time.total += start.elapsed();
+                time.total += elapsed;
             }
             number += executable.analysis.spans[number as usize];
         }

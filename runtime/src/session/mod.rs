@@ -66,6 +66,8 @@ pub struct StepTime {
     pub calls: u64,
     /// Time of all calls together.
     pub total: Duration,
+    /// Time of the shortest call: what the step takes when nothing disturbs it.
+    pub least: Duration,
 }
 
 /// A program with the memory to run it, for one thread at a time.
