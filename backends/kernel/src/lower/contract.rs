@@ -14,6 +14,9 @@ use super::{Argument, LowerError, Lowering, PackedLayout, Packing, Tuning};
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Var};
 use crate::steps::{DOT_GROUP, Tail};
 
+/// Rows that a number unknown at compile time counts as: extents are often multiples of powers of two.
+const UNKNOWN_ROWS: i64 = 64;
+
 /// A register tile: rows by vectors of lanes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tile {
@@ -30,7 +33,7 @@ impl Tile {
     }
 
     /// The tile with the least modelled time, and that time: cycles for a step of the summed axis over all results, or over
-    /// one row where the number of rows is not known.
+    /// one row where the number of rows is not known and counts as [`UNKNOWN_ROWS`].
     ///
     /// The model counts multiply-adds at two a cycle, loads at two a cycle (one for each vector of lanes and for each
     /// broadcast row), and four cycles that a dependent multiply-add takes.
@@ -43,7 +46,8 @@ impl Tile {
             for down in 1..=rows.unwrap_or(room).clamp(1, room) {
                 let work = (down * across) as f64 / 2.0;
                 let step = work.max((down + across) as f64 / 2.0).max(4.0) + 0.5;
-                let tiles_down = rows.map_or(1.0 / down as f64, |rows| ((rows + down - 1) / down) as f64);
+                let tiles = |rows: i64| ((rows + down - 1) / down) as f64;
+                let tiles_down = rows.map_or_else(|| tiles(UNKNOWN_ROWS) / UNKNOWN_ROWS as f64, tiles);
                 let tiles_across = ((vectors + across - 1) / across) as f64;
                 let time = step * tiles_down * tiles_across;
                 if time < best.1 {
