@@ -30,7 +30,8 @@ impl Compiled {
         let options = CompileOptions { threads: 1, ..CompileOptions::new(target) };
         let compiled = compile_module(module, "test", &options).map_err(|error| error.to_string())?;
         let executable = compiled.executable().map_err(|error| error.to_string())?;
-        let arguments = ordered(&compiled.manifest, inputs).map_err(|error| error.to_string())?;
+        let ordered = ordered(&compiled.manifest, inputs).map_err(|error| error.to_string())?;
+        let arguments = ordered.tensors().map_err(|error| error.to_string())?;
         let run = |threads| -> Result<Vec<(String, Data)>, String> {
             let mut session = Session::new(&executable, threads).map_err(|error| error.to_string())?;
             let results = session.run(&arguments).map_err(|error| error.to_string())?;

@@ -301,23 +301,29 @@ impl Kernel {
 
     /// Type of an expression.
     pub fn type_of(&self, expr: &Expr) -> Ty {
+        self.type_over(expr, &mut |part| self.type_of(part))
+    }
+
+    /// Type of an expression from the types of its parts; `part` is asked once for each of those that matter.
+    pub fn type_over(&self, expr: &Expr, part: &mut dyn FnMut(&Expr) -> Ty) -> Ty {
         match expr {
             Expr::Const(scalar) => Ty::scalar(scalar.dtype),
             Expr::Var(var) => self.variables[var.0 as usize].ty,
             Expr::Dim(_) => Ty::INDEX,
             Expr::Load { buffer, lanes, .. } => Ty::vector(self.buffer_of(*buffer).dtype, *lanes),
             Expr::Call(op, args) => {
-                let lanes = args.iter().map(|arg| self.type_of(arg).lanes).max().unwrap_or(1);
-                let dtypes: Vec<DType> = args.iter().map(|arg| self.type_of(arg).dtype).collect();
+                let types: Vec<Ty> = args.iter().map(part).collect();
+                let lanes = types.iter().map(|ty| ty.lanes).max().unwrap_or(1);
+                let dtypes: Vec<DType> = types.iter().map(|ty| ty.dtype).collect();
                 // Well-formed kernels infer; verification reports the others.
                 Ty::vector(op.infer(&dtypes).unwrap_or(DType::I64), lanes)
             }
-            Expr::Splat(value, lanes) => Ty::vector(self.type_of(value).dtype, *lanes),
+            Expr::Splat(value, lanes) => Ty::vector(part(value).dtype, *lanes),
             Expr::Ramp { lanes, .. } => Ty::vector(DType::I64, *lanes),
-            Expr::Fma(_, _, c) => self.type_of(c),
-            Expr::Dot { acc, .. } => self.type_of(acc),
-            Expr::ReduceLanes(_, value) => Ty::scalar(self.type_of(value).dtype),
-            Expr::Shuffle(a, _, picks) => Ty::vector(self.type_of(a).dtype, picks.len() as u16),
+            Expr::Fma(_, _, c) => part(c),
+            Expr::Dot { acc, .. } => part(acc),
+            Expr::ReduceLanes(_, value) => Ty::scalar(part(value).dtype),
+            Expr::Shuffle(a, _, picks) => Ty::vector(part(a).dtype, picks.len() as u16),
         }
     }
 

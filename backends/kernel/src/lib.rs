@@ -3,6 +3,7 @@
 pub mod evaluate;
 pub mod expr;
 pub mod fold;
+pub mod identifier;
 pub mod ir;
 pub mod lower;
 pub mod machine;

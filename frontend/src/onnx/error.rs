@@ -60,6 +60,14 @@ pub enum OnnxError {
     /// `ModelProto.graph` is missing.
     #[error("the model has no graph")]
     NoGraph,
+    /// `GraphProto.output` is empty.
+    #[error(
+        "graph '{graph}' has no output, so nothing in it would be computed; name what it gives as an output"
+    )]
+    NoOutput {
+        /// Name of the graph.
+        graph: String,
+    },
     /// An operator set is imported twice with different versions.
     #[error("opset_import names domain '{domain}' with versions {first} and {second}")]
     OpsetConflict {

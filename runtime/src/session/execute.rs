@@ -111,6 +111,10 @@ impl Session {
             }
         }
         let domain = self.prepared.domains[slots.order];
+        if domain.tasks < 0 {
+            // Preparation met an error; here it is again.
+            self.arguments(executable, step, slots, number)?;
+        }
         if self.mirror.is_some() {
             let dims = self.prepared.dims[slots.dims..][..step.dims.len()].to_vec();
             if domain.tasks > 0 {

@@ -21,6 +21,7 @@
 //! | [`inputs`] | input values from files and at random |
 //! | [`verify`] | compiled results against the reference interpreter |
 //! | [`npz`] | NumPy files |
+//! | [`sizes`] | sizes of dimensions that nobody gave |
 //! | [`staticlib`] | static libraries for C programs |
 
 pub mod compile;
@@ -31,6 +32,7 @@ pub mod hardware;
 pub mod inputs;
 pub mod model;
 pub mod npz;
+pub mod sizes;
 pub mod staticlib;
 pub mod target;
 pub mod verify;

@@ -198,7 +198,8 @@ pub fn contract(
         }
     };
 
-    let lanes_known = lane_label.and_then(|label| extent_of(lowering, label).as_const());
+    // A scalar result has one lane.
+    let lanes_known = lane_label.map_or(Some(1), |label| extent_of(lowering, label).as_const());
     // The row axis: of the result axes that the vector operand does not have, the innermost of the other operand, whose rows
     // then are neighbours in memory.
     let row_label = other_labels.iter().rev().copied().find(|label| {

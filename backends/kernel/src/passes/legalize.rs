@@ -295,8 +295,9 @@ impl Legalizer<'_> {
                 self.encoded(plain, dtype, true)
             }
             other => {
+                // A number of the format already: an infinity among them stays one.
                 let value = self.value(other);
-                self.encoded(value, dtype, true)
+                self.encoded(value, dtype, false)
             }
         }
     }

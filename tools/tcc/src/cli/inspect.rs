@@ -70,7 +70,8 @@ fn measure(arguments: &Arguments, loaded: &Loaded, runs: u32) -> Result<Vec<Dura
     let mut inputs = arguments.inputs.clone();
     inputs.random = inputs.random.or(Some(0));
     let values = inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
-    let inputs = ordered(&loaded.manifest, &values)?;
+    let ordered = ordered(&loaded.manifest, &values)?;
+    let inputs = ordered.tensors()?;
     let mut session =
         Session::new(&loaded.executable, arguments.compile.run_threads()).map_err(Error::from)?;
     session.run(&inputs).map_err(Error::from)?;
