@@ -1,6 +1,7 @@
 //! Runs the steps.
 
 use super::Session;
+use super::prepare::Domain;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostCall;
@@ -104,17 +105,14 @@ impl Session {
         let Some(slots) = executable.analysis.kernels[number as usize] else {
             return Err(Error::program(format!("step number {number}"), "is not a kernel"));
         };
-        if slots.dynamic {
+        // Where preparation met an error, here it is again.
+        if slots.dynamic || self.prepared.domains[slots.order] == Domain::REFUSED {
             let scratch = self.arguments(executable, step, slots, number)?;
             if scratch as usize > self.prepared.scratch_stride {
                 self.grow_scratch(scratch)?;
             }
         }
         let domain = self.prepared.domains[slots.order];
-        if domain.tasks < 0 {
-            // Preparation met an error; here it is again.
-            self.arguments(executable, step, slots, number)?;
-        }
         if self.mirror.is_some() {
             let dims = self.prepared.dims[slots.dims..][..step.dims.len()].to_vec();
             if domain.tasks > 0 {

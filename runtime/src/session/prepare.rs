@@ -13,7 +13,7 @@ use crate::tensor::shape::{Shape, checked_bytes};
 use std::sync::Arc;
 
 /// Arguments of one kernel step that are not in the flat tables.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Domain {
     pub tasks: i64,
     pub grain: i64,
