@@ -50,7 +50,7 @@ pub struct InputArguments {
     /// Inputs from an archive, by name.
     #[arg(long, value_name = "FILE.npz")]
     pub inputs: Option<PathBuf>,
-    /// Random values for inputs that no file gives.
+    /// Random values for inputs that no file gives, in small sizes that suit the model where --dim gives none.
     #[arg(long, value_name = "SEED")]
     pub random: Option<u64>,
 }
