@@ -450,7 +450,8 @@ fn taps_of_deformable_convolutions_move() {
     let mut offsets = [0f32; 32];
     let out: &[(DType, &[i64])] = &[(DType::F32, &[1, 1, 2, 2])];
     let run = |offsets: &[f32], absent: serde_json::Value, more: &[TensorRef]| {
-        let shapes = [tensor(&[1, 1, 3, 3], &image), tensor(&[1, 1, 2, 2], &filter), tensor(&[1, 8, 2, 2], offsets)];
+        let shapes =
+            [tensor(&[1, 1, 3, 3], &image), tensor(&[1, 1, 2, 2], &filter), tensor(&[1, 8, 2, 2], offsets)];
         call("onnx.DeformConv", json!({ "absent": absent }), &[&shapes, more].concat(), out)
     };
     check(&run(&offsets, json!([]), &[]).unwrap()[0], &[1, 1, 2, 2], &[8f32, 12.0, 20.0, 24.0]);

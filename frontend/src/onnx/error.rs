@@ -354,6 +354,9 @@ mod tests {
     fn endless_names_are_cut() {
         let (name, operator) = ("é".repeat(100_000), "Add".to_owned());
         let text = NodeId { name, operator, domain: String::new(), opset: 17 }.to_string();
-        assert!(text.len() < 500 && text.contains("200000 bytes") && text.ends_with("(Add, ai.onnx opset 17)"), "{text}");
+        assert!(
+            text.len() < 500 && text.contains("200000 bytes") && text.ends_with("(Add, ai.onnx opset 17)"),
+            "{text}"
+        );
     }
 }
