@@ -24,6 +24,8 @@ use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Scalar, ScalarOp};
 use tcc_ir::words::ReduceKind;
 
+use crate::warp::WarpOp;
+
 /// Element type and number of lanes; one lane is a scalar.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ty {
@@ -176,6 +178,8 @@ pub enum Stmt {
     },
     /// Every thread of the GPU block has arrived and sees the others' shared memory.
     Barrier,
+    /// What the lanes of a GPU warp do together.
+    Warp(WarpOp),
 }
 
 /// An expression without side effects.
@@ -358,6 +362,7 @@ impl Stmt {
                 then.iter().chain(otherwise).for_each(|stmt| stmt.visit_exprs(visit));
             }
             Stmt::Barrier => {}
+            Stmt::Warp(op) => op.exprs().into_iter().for_each(visit),
         }
     }
 
@@ -381,6 +386,7 @@ impl Stmt {
                 then.iter_mut().chain(otherwise).for_each(|stmt| stmt.map_exprs(map));
             }
             Stmt::Barrier => {}
+            Stmt::Warp(op) => op.exprs_mut().into_iter().for_each(|expr| *expr = map(expr)),
         }
     }
 }

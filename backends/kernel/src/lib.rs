@@ -15,5 +15,6 @@ pub mod side_by_side;
 pub mod simplify;
 pub mod steps;
 pub mod verify;
+pub mod warp;
 
 pub use ir::Kernel;

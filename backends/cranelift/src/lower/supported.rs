@@ -89,6 +89,7 @@ fn block(kernel: &Kernel, block_: &[Stmt]) -> Result<(), String> {
                 block(kernel, otherwise)?;
             }
             Stmt::Barrier => return Err("a barrier".to_owned()),
+            Stmt::Warp(_) => return Err("a statement of a GPU warp".to_owned()),
         }
     }
     Ok(())

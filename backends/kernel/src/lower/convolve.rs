@@ -137,8 +137,9 @@ pub fn convolve(lowering: &mut Lowering, operator: &Operator) -> Result<(), Lowe
             dilations: &geometry.dilations,
             low: &geometry.low,
             epilogue: &geometry.epilogue,
+            packed: None,
         };
-        if gpu::convolve(lowering, device, geometry.accumulator, &convolution)? {
+        if gpu::convolve(lowering, device, geometry.accumulator, convolution)? {
             return Ok(());
         }
     }

@@ -4,6 +4,7 @@
 
 mod contract;
 mod convolve;
+mod matrix;
 mod product;
 
 pub use contract::contract;
@@ -14,4 +15,6 @@ pub use convolve::{Convolution, convolve};
 pub struct Gpu {
     /// Shared memory that a block declares at most, in bytes.
     pub shared_bytes: u64,
+    /// True where warps multiply matrices of 16-bit floats and bytes, and copies go past the registers.
+    pub tensor_cores: bool,
 }

@@ -128,6 +128,10 @@ impl Legalizer<'_> {
                     self.out.push(Stmt::Store { buffer, index, value, valid });
                 }
                 Stmt::Barrier => self.out.push(Stmt::Barrier),
+                Stmt::Warp(mut op) => {
+                    op.exprs_mut().into_iter().for_each(|expr| *expr = self.value(expr));
+                    self.out.push(Stmt::Warp(op));
+                }
             }
         }
     }
