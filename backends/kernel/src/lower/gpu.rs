@@ -6,6 +6,8 @@ mod contract;
 mod convolve;
 mod matrix;
 mod product;
+mod rows;
+mod vectors;
 
 pub use contract::contract;
 pub use convolve::{Convolution, convolve};

@@ -43,6 +43,9 @@ impl Lowering<'_> {
         lanes: u16,
         body: &mut dyn FnMut(&mut Self, &[Expr]) -> Vec<Stmt>,
     ) -> Vec<Stmt> {
+        if self.tuning.gpu.is_some() {
+            return self.vector_tasks(shape, lanes, body);
+        }
         let last = shape.len() - 1;
         if last == 0 {
             return self.blocked_line(&shape[0], lanes, body);

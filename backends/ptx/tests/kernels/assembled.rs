@@ -11,11 +11,12 @@ use tcc_ptx::{Target, module};
 use crate::cases::{matrices, operators};
 use crate::tiled::{Defect, matmul};
 
-fn ptxas() -> Option<PathBuf> {
+/// A program of the toolkit in the user's cache.
+pub fn tool(name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    let path = cache.join("tcc/ptxas/ptxas");
+    let path = cache.join("tcc/ptxas").join(name);
     path.exists().then_some(path)
 }
 
@@ -37,7 +38,7 @@ fn kernels(target: &Target) -> Vec<Kernel> {
 
 #[test]
 fn ptxas_takes_every_kernel_without_spills() {
-    let Some(ptxas) = ptxas() else {
+    let Some(ptxas) = tool("ptxas") else {
         eprintln!("skipped: no ptxas; tests/fetch-ptxas installs it");
         return;
     };

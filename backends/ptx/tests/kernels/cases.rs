@@ -72,7 +72,7 @@ fn contract(types: [DType; 3]) -> Case {
     }
 }
 
-fn convolution(groups: usize, filter: &[&str]) -> Case {
+fn grouped(groups: usize, filter: &[&str]) -> Case {
     let operator = Operator::Convolve {
         layout: Layout::ChannelsLast,
         groups,
@@ -126,7 +126,7 @@ fn pooling(kind: WindowKind) -> Case {
 }
 
 /// A product on tensor cores: rows of both operands lie along the depth, or the right one is packed that way.
-fn matrix(types: [DType; 3], depth: &str, packed: bool) -> Case {
+pub fn matrix(types: [DType; 3], depth: &str, packed: bool) -> Case {
     let [lhs, rhs, accumulator] = types;
     let columns = if packed { "24" } else { "m" };
     let right = if packed { [depth, columns] } else { [columns, depth] };
@@ -139,6 +139,48 @@ fn matrix(types: [DType; 3], depth: &str, packed: bool) -> Case {
         result: tensor(accumulator, &["n", columns]),
         constant: packed,
     }
+}
+
+/// A product of f32 over a constant depth.
+pub fn product(depth: &str) -> Case {
+    let operator = Operator::Contract {
+        spec: ContractionSpec::matmul(0),
+        accumulator: DType::F32,
+        epilogue: scalar("(1) a0"),
+    };
+    let operands = vec![f32(&["n", depth]), f32(&[depth, "m"])];
+    let name = format!("product of f32 over {depth}");
+    Case { name, operator, operands, result: f32(&["n", "m"]), constant: false }
+}
+
+/// A 3 x 3 convolution with as many channels out as in.
+pub fn convolution([input, filter, accumulator]: [DType; 3], channels: &str) -> Case {
+    let operator = Operator::Convolve {
+        layout: Layout::ChannelsLast,
+        groups: 1,
+        strides: vec![1, 1],
+        dilations: vec![1, 1],
+        pads: vec![1; 4],
+        accumulator,
+        epilogue: scalar("(1) a0"),
+    };
+    Case {
+        name: format!("3 x 3 convolution of {input}, {channels} channels"),
+        operator,
+        operands: vec![
+            tensor(input, &["1", "k", "k", channels]),
+            tensor(filter, &["3", "3", channels, channels]),
+        ],
+        result: tensor(accumulator, &["1", "k", "k", channels]),
+        constant: true,
+    }
+}
+
+/// A sum and a maximum of elements.
+pub fn elementwise() -> Case {
+    let operator = Operator::Map { body: scalar("(2) t0 = add(a0, a1); t1 = max(t0, f32:0.0); t1") };
+    let operands = vec![f32(&["n", "64"]), f32(&["n", "64"])];
+    Case { name: "elementwise".into(), operator, operands, result: f32(&["n", "64"]), constant: false }
 }
 
 /// Products on tensor cores, and what is lowered like one.
@@ -185,8 +227,8 @@ pub fn operators() -> Vec<Case> {
         contract([DType::F32; 3]),
         contract([DType::F64; 3]),
         contract([DType::U8, DType::I8, DType::I32]),
-        convolution(1, &["3", "3", "12", "12"]),
-        convolution(12, &["3", "3", "1", "12"]),
+        grouped(1, &["3", "3", "12", "12"]),
+        grouped(12, &["3", "3", "1", "12"]),
         reduce(ReduceKind::Sum, 1),
         reduce(ReduceKind::Max, 0),
         reduce(ReduceKind::Min, 1),

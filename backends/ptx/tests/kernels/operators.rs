@@ -2,6 +2,7 @@
 
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
+use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Scalar, ScalarOp};
 use tcc_ir::types::TensorType;
 use tcc_kernel::fold;
@@ -10,7 +11,7 @@ use tcc_ptx::schedule::{prepare, tuning};
 use tcc_ptx::{Target, module, sim};
 
 use crate::cases::{Case, matrices, operators};
-use crate::execute::{Random, assert_same, interpret, simulate};
+use crate::execute::{Random, assert_close, assert_same, interpret, simulate};
 
 /// The dimensions `n`, `k` and `m`.
 type Sizes = [i64; 3];
@@ -97,7 +98,14 @@ fn check(case: &Case, target: &Target, sizes: Sizes, seed: u64) {
         simulate(&parsed, &ptx.launch[number], buffers, &dim, seed)
             .unwrap_or_else(|error| panic!("{} {sizes:?}: {error}\n{}", case.name, ptx.text));
     });
-    assert_same(&format!("{} {sizes:?}", case.name), case.result.dtype(), &expected, &found);
+    let what = format!("{} {sizes:?}", case.name);
+    match case.operator {
+        // Lanes of a warp add up in another order: sums of at most 256 terms are off by 2^8 of 2^-24 of the largest.
+        Operator::Softmax { .. } | Operator::Normalize { .. } => {
+            assert_close(&what, 2f32.powi(-16), &expected, &found)
+        }
+        _ => assert_same(&what, case.result.dtype(), &expected, &found),
+    }
 }
 
 #[test]
@@ -105,7 +113,7 @@ fn operators_match_the_interpreter() {
     let targets = ["sm_75", "sm_80"].map(|name| Target::named(name).unwrap());
     for case in operators() {
         for (seed, sizes) in
-            [[0, 3, 2], [1, 1, 1], [3, 0, 5], [17, 13, 11], [131, 7, 2]].into_iter().enumerate()
+            [[0, 3, 2], [1, 1, 1], [3, 0, 5], [17, 13, 11], [131, 7, 2], [6, 203, 3]].into_iter().enumerate()
         {
             // Images are large already.
             let images = case.result.shape.len() == 4;

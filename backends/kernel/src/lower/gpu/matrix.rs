@@ -105,16 +105,19 @@ struct Stage {
     size: i64,
     /// The thread's chunk of a row.
     chunk: Expr,
-    /// Rows of the tile, their coordinates and whether they are inside.
-    rows: Vec<(Expr, Vec<Expr>, Expr)>,
+    /// Place of the thread's first chunk in a tile.
+    first: Expr,
+    /// Rows of the tile, as bytes from the thread's first, their coordinates and whether they are inside.
+    rows: Vec<(i64, Vec<Expr>, Expr)>,
+    /// Place of the lane's first row of matrices in a tile, by half of the tile's row.
+    matrices: Vec<Expr>,
 }
 
-/// First byte of a chunk of a row of a tile.
-fn place(size: i64, stage: &Expr, row: Expr, chunk: Expr) -> Expr {
+/// First byte of a chunk of a row of a tile. Eight rows on, it is `8 * ROW` bytes on.
+fn place(row: Expr, chunk: Expr) -> Expr {
     let turn = row.clone().over(Expr::index(2)).remainder(Expr::index(CHUNKS));
     let turned = Expr::call(Function::BitXor, vec![chunk, turn]);
-    let first = stage.clone().times(Expr::index(size * ROW)).plus(row.times(Expr::index(ROW)));
-    first.plus(turned.times(Expr::index(CHUNK)))
+    row.times(Expr::index(ROW)).plus(turned.times(Expr::index(CHUNK)))
 }
 
 /// Writes a product as one kernel; false where no tile fits.
@@ -152,7 +155,9 @@ pub fn matrix_product(
     let sides = [(Side::Rows, &first_row, &extents.rows), (Side::Columns, &first_column, &extents.columns)];
     let mut stages = Vec::new();
     for (side, first, extent) in sides {
-        stages.push(stage(lowering, &mut body, (side, tile), thread, (&batch, first, extent), places));
+        let warp = [&down, &across][side as usize];
+        let lanes = (thread, &lane, warp);
+        stages.push(stage(lowering, &mut body, (side, tile), lanes, (&batch, first, extent), places));
     }
     let [result_rows, result_columns] = tile.results;
     let mut sums = Vec::new();
@@ -188,7 +193,7 @@ pub fn matrix_product(
     inner.push(Stmt::Warp(WarpOp::CopyCommit));
     let current = assigned(lowering, &mut inner, "current", Expr::Var(step).remainder(Expr::index(STAGES)));
     let warp = [&down, &across];
-    inner.extend(multiply(lowering, &stages, tile, &current, &lane, warp, &sums, fragment));
+    inner.extend(multiply(lowering, &stages, tile, &current, &sums, fragment));
     body.push(Stmt::For { var: step, extent: steps, kind: LoopKind::Serial, body: inner });
     let first = [&batch, &first_row, &first_column];
     body.extend(results(lowering, extents, tile, first, &lane, warp, &sums, accumulator, places));
@@ -205,7 +210,7 @@ fn stage(
     lowering: &mut Lowering,
     body: &mut Vec<Stmt>,
     (side, tile): (Side, Tile),
-    thread: Var,
+    (thread, lane, warp): (Var, &Expr, &Expr),
     (batch, first, extent): (&Expr, &Expr, &Expr),
     places: &dyn Places,
 ) -> Stage {
@@ -225,9 +230,26 @@ fn stage(
         let inside = assigned(lowering, body, "inside", inside);
         let part = places.outer(lowering, side, batch, position);
         body.extend(part.stmts);
-        rows.push((row, part.at, inside));
+        rows.push((number * step * ROW, part.at, inside));
     }
-    Stage { side, buffer, size, chunk, rows }
+    let first = assigned(lowering, body, "first", place(own, chunk.clone()));
+    // Matrices of the left operand: rows, rows + 8, then the same a chunk on. Of the right one: a chunk and the next, then those
+    // of columns + 8.
+    let (row, half) = if side == Side::Rows {
+        (lane.clone().remainder(Expr::index(16)), lane.clone().over(Expr::index(16)))
+    } else {
+        let upper = lane.clone().over(Expr::index(16)).times(Expr::index(8));
+        let half = lane.clone().over(Expr::index(8)).remainder(Expr::index(2));
+        (upper.plus(lane.clone().remainder(Expr::index(8))), half)
+    };
+    let row = warp.clone().times(Expr::index(size / tile.warps[side as usize])).plus(row);
+    let matrices = (0..CHUNKS / 2)
+        .map(|number| {
+            let chunk = half.clone().plus(Expr::index(2 * number));
+            assigned(lowering, body, "matrices", place(row.clone(), chunk))
+        })
+        .collect();
+    Stage { side, buffer, size, chunk, first, rows, matrices }
 }
 
 /// Starts the copies of a thread's chunks of the tile at a step.
@@ -246,7 +268,9 @@ fn copy(
     let within = depth.clone().less(extent.clone());
     let part = places.depth(lowering, stage.side, depth);
     stmts.extend(part.stmts);
-    for (row, at, inside) in &stage.rows {
+    let tile = target.times(Expr::index(stage.size * ROW)).plus(stage.first.clone());
+    let tile = assigned(lowering, &mut stmts, "tile", tile);
+    for (offset, at, inside) in &stage.rows {
         let (value, condition) = places.element(lowering, stage.side, at, &part.at);
         // Places of products are loads; what is none has no address to copy from.
         let Expr::Load { buffer: from, index, .. } = value else { continue };
@@ -254,7 +278,7 @@ fn copy(
         if let Some(condition) = condition {
             valid = valid.both(condition);
         }
-        let to_index = place(stage.size, &target, row.clone(), stage.chunk.clone());
+        let to_index = tile.clone().plus(Expr::index(*offset));
         let copy = WarpOp::CopyAsync { to: stage.buffer, to_index, from, from_index: *index, valid };
         stmts.push(Stmt::Warp(copy));
     }
@@ -262,14 +286,11 @@ fn copy(
 }
 
 /// Adds the products of a tile to the sums.
-#[allow(clippy::too_many_arguments, reason = "where the tile is, and what of it is the warp's")]
 fn multiply(
     lowering: &mut Lowering,
     stages: &[Stage],
     tile: Tile,
     current: &Expr,
-    lane: &Expr,
-    warp: [&Expr; 2],
     sums: &[Var],
     fragment: Fragment,
 ) -> Vec<Stmt> {
@@ -279,20 +300,11 @@ fn multiply(
     for half in 0..CHUNKS / 2 {
         let mut loaded: [Vec<Var>; 2] = [Vec::new(), Vec::new()];
         for (side, stage) in stages.iter().enumerate() {
-            let own = stage.size / tile.warps[side];
-            for part in 0..own / 16 {
-                // Matrices of the left operand: rows, rows + 8, then the same a chunk on. Of the right one: a chunk and the next,
-                // then those of columns + 8.
-                let (row, chunk) = if side == 0 {
-                    (lane.clone().remainder(Expr::index(16)), lane.clone().over(Expr::index(16)))
-                } else {
-                    let upper = lane.clone().over(Expr::index(16)).times(Expr::index(8));
-                    let chunk = lane.clone().over(Expr::index(8)).remainder(Expr::index(2));
-                    (upper.plus(lane.clone().remainder(Expr::index(8))), chunk)
-                };
-                let first = warp[side].clone().times(Expr::index(own)).plus(Expr::index(part * 16));
-                let chunk = chunk.plus(Expr::index(2 * half));
-                let index = place(stage.size, current, first.plus(row), chunk);
+            let base = current.clone().times(Expr::index(stage.size * ROW));
+            let base = base.plus(stage.matrices[half as usize].clone());
+            let base = assigned(lowering, &mut stmts, "base", base);
+            for part in 0..stage.size / tile.warps[side] / 16 {
+                let index = base.clone().plus(Expr::index(part * 16 * ROW));
                 let into = lowering.kernel.variable("fragment", words);
                 stmts.push(Stmt::Warp(WarpOp::LoadMatrices { into, buffer: stage.buffer, index }));
                 loaded[side].push(into);
