@@ -81,6 +81,16 @@ impl WarpOp {
         }
     }
 
+    /// The variable that is assigned, to be changed.
+    pub fn assigned_mut(&mut self) -> Option<&mut Var> {
+        match self {
+            WarpOp::Multiply { sum: var, .. }
+            | WarpOp::LoadMatrices { into: var, .. }
+            | WarpOp::Exchange { into: var, .. } => Some(var),
+            WarpOp::CopyAsync { .. } | WarpOp::CopyCommit | WarpOp::CopyWait(_) => None,
+        }
+    }
+
     /// The expressions.
     pub fn exprs(&self) -> Vec<&Expr> {
         match self {
