@@ -19,7 +19,7 @@ const OPTIMIZED: Interpret = Interpret { optimize: true };
 #[cfg(feature = "llvm")]
 const LLVM: Compiled = Compiled { name: "llvm", target: "cpu", device: Device::Cpu };
 const CRANELIFT: Compiled = Compiled { name: "cranelift", target: "cranelift", device: Device::Cpu };
-/// PTX in the simulator: too slow for the zoo of models.
+/// PTX in the simulator: asked for by name, as it is too slow for the zoo of models.
 const SIM: Compiled = Compiled { name: "sim", target: "ptx:sm_80", device: Device::Sim };
 
 /// The runner of this name.
@@ -43,6 +43,5 @@ pub fn executors() -> Vec<Box<dyn Executor>> {
         #[cfg(feature = "llvm")]
         Box::new(LLVM),
         Box::new(CRANELIFT),
-        Box::new(SIM),
     ]
 }
