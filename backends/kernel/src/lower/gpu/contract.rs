@@ -88,7 +88,8 @@ impl Contraction<'_> {
         let Some(lane_axis) = axis_of(&inner) else { return false };
         let layout = PackedLayout { order, lane_axis, width: lanes as usize, group: None };
         let packed = TensorType::new(source.dtype(), layout.shape(&source.shape));
-        let packing = Packing { operand, source: source.shape.clone(), layout: layout.clone(), packed };
+        let packing =
+            Packing { operand, source: source.shape.clone(), layout: layout.clone(), packed, winograd: None };
         self.packed = Some((lowering.packed(packing), layout));
         true
     }

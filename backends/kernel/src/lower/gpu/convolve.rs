@@ -180,7 +180,8 @@ pub fn convolve(
         let layout = PackedLayout { order, lane_axis: spatial, width: lanes as usize, group: None };
         let packed = TensorType::new(filter.dtype(), layout.shape(&filter.shape));
         let source = filter.shape.clone();
-        convolution.packed = Some(lowering.packed(Packing { operand: 1, source, layout, packed }));
+        convolution.packed =
+            Some(lowering.packed(Packing { operand: 1, source, layout, packed, winograd: None }));
         if matrix_product(lowering, gpu, &extents, (fragment, accumulator), &convolution)? {
             return Ok(true);
         }
