@@ -97,7 +97,8 @@ fn check(target: &str) {
                 let x: Vec<f32> = (0..rows * depth).map(|_| numbers.float()).collect();
                 let x = Data::from_f32(&[rows, depth], &x).unwrap();
                 let inputs = Inputs::from([("x".to_string(), x.clone())]);
-                let arguments = ordered(&compiled.manifest, &inputs).unwrap();
+                let ordered = ordered(&compiled.manifest, &inputs).unwrap();
+                let arguments = ordered.tensors().unwrap();
                 let mut session = Session::new(&executable, 2).unwrap();
                 let y = to_data(&session.run(&arguments).unwrap()[0]).unwrap();
                 let factors = match activations {

@@ -146,7 +146,8 @@ impl Executor {
     fn run(&mut self, inputs: &[(&'static str, Tensor)]) -> Vec<f64> {
         let inputs: Inputs =
             inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.to_data().unwrap())).collect();
-        let arguments = ordered(&self.compiled.manifest, &inputs).unwrap();
+        let ordered = ordered(&self.compiled.manifest, &inputs).unwrap();
+        let arguments = ordered.tensors().unwrap_or_else(|error| panic!("{error}"));
         let mut results = self.sessions.iter_mut().map(|session| {
             let outputs = session.run(&arguments).unwrap_or_else(|error| panic!("{error}"));
             Tensor::from(to_data(&outputs[0]).unwrap()).to_numbers().unwrap()

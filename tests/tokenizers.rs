@@ -64,7 +64,9 @@ fn compare(name: &str, source: &TokenizerSource, references: &References) {
                 ));
             }
             let back = tokenizer.decode(&found);
-            if as_text && back != *text {
+            // SentencePiece has no token for the character that stands for its spaces.
+            let ambiguous = name == "llama" && text.contains('\u{2581}');
+            if as_text && back != *text && !ambiguous {
                 wrong.push(format!("{text:?} comes back as {back:?}"));
             }
         }

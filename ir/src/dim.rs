@@ -451,9 +451,12 @@ impl Atom {
         match self {
             Atom::Symbol(symbol) => range_of(symbol),
             Atom::FloorDiv(a, b) => match (a.bounds(range_of), b.bounds(range_of)) {
-                (a, b) if b.low > 0 && a.low >= 0 => Range {
-                    low: a.low / b.high.max(1),
-                    high: if a.high == i64::MAX { i64::MAX } else { a.high / b.low },
+                (a, b) if b.low > 0 => Range {
+                    low: a.low.div_euclid(if a.low >= 0 { b.high } else { b.low }),
+                    high: match a.high {
+                        i64::MAX => i64::MAX,
+                        high => high.div_euclid(if high >= 0 { b.low } else { b.high }),
+                    },
                 },
                 _ => everything,
             },

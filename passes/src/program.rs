@@ -6,6 +6,7 @@
 
 mod dims;
 mod kernels;
+mod requirements;
 mod steps;
 mod tensors;
 mod uses;

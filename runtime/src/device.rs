@@ -6,6 +6,7 @@
 
 use crate::error::Result;
 use crate::manifest::{Access, KernelId};
+use std::sync::Arc;
 
 /// A device with the kernels of one program, shared by sessions.
 pub trait Device: Send + Sync {
@@ -16,7 +17,7 @@ pub trait Device: Send + Sync {
     fn kernels(&self) -> usize;
 
     /// Memory and a queue for one session.
-    fn open(&self) -> Result<Box<dyn DeviceQueue>>;
+    fn open(self: Arc<Self>) -> Result<Box<dyn DeviceQueue>>;
 }
 
 /// A tensor in device memory, as an argument of a kernel.

@@ -107,13 +107,49 @@ impl DimExpr {
             DimExpr::Sub(a, b) => both(a, b).and_then(|(a, b)| a.checked_sub(b).ok_or(DimError::Overflow)),
             DimExpr::Mul(a, b) => both(a, b).and_then(|(a, b)| a.checked_mul(b).ok_or(DimError::Overflow)),
             DimExpr::FloorDiv(a, b) => both(a, b).and_then(|(a, b)| floor_div(a, b)),
-            DimExpr::CeilDiv(a, b) => both(a, b).and_then(|(a, b)| {
-                let floor = floor_div(a, b)?;
-                Ok(if modulo(a, b)? == 0 { floor } else { floor + 1 })
-            }),
+            DimExpr::CeilDiv(a, b) => both(a, b).and_then(|(a, b)| ceil_div(a, b)),
             DimExpr::Mod(a, b) => both(a, b).and_then(|(a, b)| modulo(a, b)),
             DimExpr::Min(a, b) => both(a, b).map(|(a, b)| a.min(b)),
             DimExpr::Max(a, b) => both(a, b).map(|(a, b)| a.max(b)),
+        }
+    }
+
+    /// Bounds of the value where each symbol is anywhere in its interval; allocates nothing. Bounds beyond 64 bits are
+    /// the largest and smallest numbers.
+    ///
+    /// # Errors
+    /// A symbol has no interval, or a divisor can be zero.
+    pub fn interval(&self, symbols: &[Option<Interval>]) -> Result<Interval, DimError> {
+        let both = |a: &DimExpr, b: &DimExpr| Ok((a.interval(symbols)?, b.interval(symbols)?));
+        match self {
+            DimExpr::Const(value) => Ok(Interval::of(*value)),
+            DimExpr::Symbol(id) => symbols.get(*id as usize).copied().flatten().ok_or(DimError::Unbound(*id)),
+            DimExpr::Add(a, b) => both(a, b).map(|(a, b)| Interval {
+                low: a.low.saturating_add(b.low),
+                high: a.high.saturating_add(b.high),
+            }),
+            DimExpr::Sub(a, b) => both(a, b).map(|(a, b)| Interval {
+                low: a.low.saturating_sub(b.high),
+                high: a.high.saturating_sub(b.low),
+            }),
+            DimExpr::Mul(a, b) => both(a, b).map(|(a, b)| a.corners(b, i64::saturating_mul)),
+            DimExpr::FloorDiv(a, b) => both(a, b).and_then(|(a, b)| a.quotients(b, floor_div)),
+            DimExpr::CeilDiv(a, b) => both(a, b).and_then(|(a, b)| a.quotients(b, ceil_div)),
+            DimExpr::Mod(a, b) => both(a, b).and_then(|(a, b)| {
+                if a.low == a.high && b.low == b.high {
+                    return Ok(Interval::of(modulo(a.low, b.low)?));
+                }
+                if b.low <= 0 && b.high >= 0 {
+                    return Err(DimError::DivisionByZero);
+                }
+                Ok(Interval { low: b.low.saturating_add(1).min(0), high: b.high.saturating_sub(1).max(0) })
+            }),
+            DimExpr::Min(a, b) => {
+                both(a, b).map(|(a, b)| Interval { low: a.low.min(b.low), high: a.high.min(b.high) })
+            }
+            DimExpr::Max(a, b) => {
+                both(a, b).map(|(a, b)| Interval { low: a.low.max(b.low), high: a.high.max(b.high) })
+            }
         }
     }
 
@@ -149,6 +185,49 @@ impl DimExpr {
     }
 }
 
+/// All integers from `low` to `high`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// The smallest.
+    pub low: i64,
+    /// The largest.
+    pub high: i64,
+}
+
+impl Interval {
+    /// One number.
+    pub const fn of(value: i64) -> Interval {
+        Interval { low: value, high: value }
+    }
+
+    /// Bounds of an operation that takes its extremes at the ends of the operands.
+    fn corners(self, other: Interval, of: impl Fn(i64, i64) -> i64) -> Interval {
+        let ends = [
+            of(self.low, other.low),
+            of(self.low, other.high),
+            of(self.high, other.low),
+            of(self.high, other.high),
+        ];
+        let (mut low, mut high) = (ends[0], ends[0]);
+        for end in ends {
+            (low, high) = (low.min(end), high.max(end));
+        }
+        Interval { low, high }
+    }
+
+    /// Bounds of rounded quotients. The only quotient beyond 64 bits is 2^63.
+    fn quotients(
+        self,
+        divisor: Interval,
+        of: impl Fn(i64, i64) -> Result<i64, DimError>,
+    ) -> Result<Interval, DimError> {
+        if divisor.low <= 0 && divisor.high >= 0 {
+            return Err(DimError::DivisionByZero);
+        }
+        Ok(self.corners(divisor, |a, b| of(a, b).unwrap_or(i64::MAX)))
+    }
+}
+
 /// Quotient rounded towards negative infinity.
 fn floor_div(a: i64, b: i64) -> Result<i64, DimError> {
     if b == 0 {
@@ -156,6 +235,12 @@ fn floor_div(a: i64, b: i64) -> Result<i64, DimError> {
     }
     let quotient = a.checked_div(b).ok_or(DimError::Overflow)?;
     Ok(if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient })
+}
+
+/// Quotient rounded towards positive infinity.
+fn ceil_div(a: i64, b: i64) -> Result<i64, DimError> {
+    let floor = floor_div(a, b)?;
+    Ok(if modulo(a, b)? == 0 { floor } else { floor + 1 })
 }
 
 /// Remainder with the sign of the divisor.
@@ -244,5 +329,43 @@ mod tests {
     fn prints_as_written_in_textbooks() {
         let expression = DimExpr::Symbol(0).add(3).mul(DimExpr::Symbol(1)).ceil_div(4).max(1);
         assert_eq!(expression.to_string(), "max(ceildiv(((s0 + 3) * s1), 4), 1)");
+    }
+
+    #[test]
+    fn intervals_hold_every_value() {
+        let (x, y) = (|| DimExpr::Symbol(0), || DimExpr::Symbol(1));
+        let expressions = [
+            x().add(y()),
+            x().sub(y()),
+            x().mul(y()),
+            x().floor_div(y()),
+            x().ceil_div(y()),
+            x().modulo(y()),
+            x().min(y()),
+            x().max(y()),
+            x().sub(y()).mul(x()).floor_div(3),
+        ];
+        for (low, high) in [(-4, 4), (0, 7), (5, 5), (-3, -2)] {
+            for (from, to) in [(1, 6), (-5, -2), (3, 3)] {
+                let symbols = [Some(Interval { low, high }), Some(Interval { low: from, high: to })];
+                for expression in &expressions {
+                    let interval = expression.interval(&symbols).unwrap();
+                    for a in low..=high {
+                        for b in from..=to {
+                            let value = expression.evaluate(&[Some(a), Some(b)]).unwrap();
+                            assert!(
+                                interval.low <= value && value <= interval.high,
+                                "{expression:?} at {a}, {b} is {value}, outside of {interval:?}"
+                            );
+                            let point = expression.interval(&[Some(Interval::of(a)), Some(Interval::of(b))]);
+                            assert_eq!(point, Ok(Interval::of(value)), "{expression:?} at {a}, {b}");
+                        }
+                    }
+                }
+            }
+        }
+        let zero = Interval { low: -1, high: 1 };
+        assert_eq!(x().floor_div(y()).interval(&[Some(zero), Some(zero)]), Err(DimError::DivisionByZero));
+        assert_eq!(x().interval(&[None]), Err(DimError::Unbound(0)));
     }
 }

@@ -218,22 +218,16 @@ pub enum Error {
         hi: i64,
     },
     /// A relation between dimensions does not hold.
-    #[error(
-        "{reason}: {left} = {left_value} and {right} = {right_value} do not satisfy {relation}; change the input shapes"
-    )]
+    #[error("{reason}, but {left} is not {relation} {right}; change the input shapes")]
     Constraint {
         /// What needs the relation.
         reason: String,
-        /// Left expression.
+        /// Left side: expression and value.
         left: String,
-        /// Its value.
-        left_value: i64,
         /// The relation in words.
         relation: &'static str,
-        /// Right expression.
+        /// Right side: expression and value.
         right: String,
-        /// Its value.
-        right_value: i64,
     },
     /// A dimension expression has no value.
     #[error("{field}: {expression}: {source}")]

@@ -362,6 +362,113 @@ fn strings_are_joined_split_and_compared() {
 }
 
 #[test]
+fn texts_match_from_end_to_end() {
+    let sites = texts(&["www.google.com", "www.facebook.com", "www.bbc.co.uk", "xwww.a.com"]);
+    let run = |pattern: &str| {
+        let out: &[(DType, &[i64])] = &[(DType::Bool, &[2, 2])];
+        call("onnx.RegexFullMatch", json!({ "pattern": pattern }), &[string(&[2, 2], &sites)], out)
+    };
+    assert_eq!(run(r"www\.[\w.-]+\.\bcom\b").unwrap()[0].bytes(), [1, 1, 0, 0]);
+    assert!(run("(").unwrap_err().to_string().contains("`pattern`"));
+}
+
+#[test]
+fn labels_are_looked_up() {
+    let words = texts(&["b", "a", "z"]);
+    let table = json!({ "keys_strings": ["a", "b", "a"], "values_int64s": [1, 2, 3] });
+    let out: &[(DType, &[i64])] = &[(DType::I64, &[3])];
+    let outputs = call("onnx.LabelEncoder", table, &[string(&[3], &words)], out).unwrap();
+    check(&outputs[0], &[3], &[2i64, 1, -1]);
+
+    let table = json!({
+        "keys_tensor": { "shape": [3], "data": ["NaN", 1.5, "inf"] },
+        "values_strings": ["nothing", "some", "all"],
+        "default_string": "else",
+    });
+    let numbers = [1.5f32, f32::INFINITY, f32::NAN, 2.0];
+    let out: &[(DType, &[i64])] = &[(DType::String, &[4])];
+    let outputs = call("onnx.LabelEncoder", table, &[tensor(&[4], &numbers)], out).unwrap();
+    assert_eq!(outputs[0].strings().unwrap(), texts(&["some", "all", "nothing", "else"]));
+
+    let short = json!({ "keys_int64s": [1, 2], "values_floats": [0.5] });
+    let out: &[(DType, &[i64])] = &[(DType::F32, &[1])];
+    let error = call("onnx.LabelEncoder", short, &[tensor(&[1], &[1i64])], out).unwrap_err();
+    assert!(error.to_string().contains("2 keys for 1 values"), "{error}");
+}
+
+#[test]
+fn ngrams_are_counted() {
+    let pool = |mode: &str, skips: i64, shortest: i64| {
+        json!({
+            "mode": mode, "min_gram_length": shortest, "max_gram_length": 2, "max_skip_count": skips,
+            "ngram_counts": [0, 4], "ngram_indexes": [0, 1, 2, 3, 4, 5, 6],
+            "pool_int64s": [2, 3, 5, 4, 5, 6, 7, 8, 6, 7],
+        })
+    };
+    let words = [1i32, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8];
+    let run = |attributes, shape: &[usize], out: &[i64]| {
+        call("onnx.TfIdfVectorizer", attributes, &[tensor(shape, &words)], &[(DType::F32, out)]).unwrap()
+    };
+    check(&run(pool("TF", 0, 2), &[12], &[7])[0], &[7], &[0f32, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+    check(&run(pool("TF", 5, 2), &[12], &[7])[0], &[7], &[0f32, 0.0, 0.0, 0.0, 1.0, 3.0, 1.0]);
+    let rows = [0f32, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0];
+    check(&run(pool("TF", 0, 1), &[2, 6], &[2, 7])[0], &[2, 7], &rows);
+}
+
+#[test]
+fn trees_lead_to_leaves() {
+    let stump = |nodes: serde_json::Value, leaves: serde_json::Value| {
+        json!({
+            "n_targets": 1, "tree_roots": [0], "nodes_modes": [0], "nodes_featureids": [1],
+            "nodes_splits": [1.0], "nodes_truenodeids": nodes, "nodes_trueleafs": leaves,
+            "nodes_falsenodeids": [1], "nodes_falseleafs": [1],
+            "leaf_targetids": [0, 0], "leaf_weights": [5.0, -3.0],
+        })
+    };
+    let rows = [9f32, 1.0, 9.0, 1.5, 9.0, f32::NAN];
+    let out: &[(DType, &[i64])] = &[(DType::F32, &[3, 1])];
+    let run = |trees| call("onnx.TreeEnsemble", trees, &[tensor(&[3, 2], &rows)], out);
+    check(&run(stump(json!([0]), json!([1]))).unwrap()[0], &[3, 1], &[5f32, -3.0, -3.0]);
+    let error = run(stump(json!([0]), json!([0]))).unwrap_err();
+    assert!(error.to_string().contains("circle"), "{error}");
+    let error = run(stump(json!([7]), json!([0]))).unwrap_err();
+    assert!(error.to_string().contains("7 of 1"), "{error}");
+    let narrow = [1f32];
+    let error = call(
+        "onnx.TreeEnsemble",
+        stump(json!([0]), json!([1])),
+        &[tensor(&[1, 1], &narrow)],
+        &[(DType::F32, &[1, 1])],
+    );
+    assert!(error.unwrap_err().to_string().contains("2 features"));
+}
+
+#[test]
+fn taps_of_deformable_convolutions_move() {
+    let image: Vec<f32> = (0..9u8).map(f32::from).collect();
+    let filter = [1f32; 4];
+    let mut offsets = [0f32; 32];
+    let out: &[(DType, &[i64])] = &[(DType::F32, &[1, 1, 2, 2])];
+    let run = |offsets: &[f32], absent: serde_json::Value, more: &[TensorRef]| {
+        let shapes =
+            [tensor(&[1, 1, 3, 3], &image), tensor(&[1, 1, 2, 2], &filter), tensor(&[1, 8, 2, 2], offsets)];
+        call("onnx.DeformConv", json!({ "absent": absent }), &[&shapes, more].concat(), out)
+    };
+    check(&run(&offsets, json!([]), &[]).unwrap()[0], &[1, 1, 2, 2], &[8f32, 12.0, 20.0, 24.0]);
+    // The first tap half a pixel down.
+    offsets[..4].fill(0.5);
+    check(&run(&offsets, json!([]), &[]).unwrap()[0], &[1, 1, 2, 2], &[9.5f32, 13.5, 21.5, 25.5]);
+    let bias = [1f32];
+    let moved = run(&offsets, json!([]), &[tensor(&[1], &bias)]).unwrap();
+    check(&moved[0], &[1, 1, 2, 2], &[10.5f32, 14.5, 22.5, 26.5]);
+    // A mask without a bias.
+    let mask = [2f32; 16];
+    let masked = run(&offsets, json!([3]), &[tensor(&[1, 4, 2, 2], &mask)]).unwrap();
+    check(&masked[0], &[1, 1, 2, 2], &[19f32, 27.0, 43.0, 51.0]);
+    assert!(run(&offsets, json!([3]), &[tensor(&[1], &bias)]).is_err());
+}
+
+#[test]
 fn results_with_a_bound_go_into_the_arena_and_on_to_kernels() {
     // y = x[nonzero positions as a vector] through compress, then doubled by a kernel over the count found.
     let mut b = Builder::new();

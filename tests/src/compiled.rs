@@ -6,7 +6,7 @@ use std::path::Path;
 use tcc::compile::compile_module;
 use tcc::inputs::{Inputs, ordered, to_data};
 use tcc::runtime::Session;
-use tcc::{CompileOptions, Target};
+use tcc::{CompileOptions, Device, Target};
 use tcc_ir::data::Data;
 use tcc_ir::module::Module;
 
@@ -21,16 +21,19 @@ pub struct Compiled {
     pub name: &'static str,
     /// Name of the target.
     pub target: &'static str,
+    /// Where the code runs.
+    pub device: Device,
 }
 
 impl Compiled {
     fn run_module(&self, module: Module, inputs: &Inputs) -> Result<Vec<(String, Data)>, String> {
         let target = Target::named(self.target).map_err(|error| error.to_string())?;
         // Tests are parallel already.
-        let options = CompileOptions { threads: 1, ..CompileOptions::new(target) };
+        let options = CompileOptions { threads: 1, device: self.device, ..CompileOptions::new(target) };
         let compiled = compile_module(module, "test", &options).map_err(|error| error.to_string())?;
         let executable = compiled.executable().map_err(|error| error.to_string())?;
-        let arguments = ordered(&compiled.manifest, inputs).map_err(|error| error.to_string())?;
+        let ordered = ordered(&compiled.manifest, inputs).map_err(|error| error.to_string())?;
+        let arguments = ordered.tensors().map_err(|error| error.to_string())?;
         let run = |threads| -> Result<Vec<(String, Data)>, String> {
             let mut session = Session::new(&executable, threads).map_err(|error| error.to_string())?;
             let results = session.run(&arguments).map_err(|error| error.to_string())?;

@@ -243,7 +243,7 @@ impl Emitter<'_> {
                 }
                 let _ = writeln!(self.out, "{indent}}}");
             }
-            Stmt::Barrier => {
+            Stmt::Barrier | Stmt::Warp(_) => {
                 return self.unsupported("barrier between GPU threads", "lower the kernel for HLS");
             }
         }

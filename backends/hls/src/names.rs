@@ -1,79 +1,22 @@
 //! C++ identifiers for the names of a model.
 
-/// Words that are no identifiers in C++, and names that the generated code uses itself.
+use tcc_kernel::identifier::{is_keyword, plain};
+
+/// Names that the generated code uses itself.
 const RESERVED: &[&str] = &[
-    "and",
-    "asm",
-    "auto",
-    "bool",
-    "break",
-    "case",
-    "catch",
-    "char",
-    "class",
-    "const",
-    "continue",
-    "default",
-    "delete",
-    "do",
-    "double",
-    "else",
-    "enum",
     "exp",
-    "explicit",
-    "extern",
-    "false",
-    "float",
-    "for",
-    "friend",
-    "goto",
-    "if",
-    "inline",
-    "int",
     "larger",
     "log",
-    "long",
     "lookup",
     "magnitude",
-    "main",
     "modulo",
-    "namespace",
-    "new",
-    "not",
-    "operator",
-    "or",
-    "private",
-    "protected",
-    "public",
     "quotient",
-    "register",
-    "return",
     "scalar",
-    "short",
     "sigmoid",
     "sign",
-    "signed",
-    "sizeof",
     "smaller",
-    "static",
-    "struct",
     "sum_t",
-    "switch",
-    "template",
-    "this",
-    "throw",
-    "true",
-    "try",
-    "typedef",
-    "union",
-    "unsigned",
-    "using",
     "value_t",
-    "virtual",
-    "void",
-    "volatile",
-    "while",
-    "xor",
 ];
 
 /// Longest identifier: names of fused layers would be too long for files.
@@ -82,21 +25,19 @@ const LONGEST: usize = 48;
 /// The name with other characters than letters, digits and underscores replaced; never empty, reserved or led by a digit, and
 /// cut to 48 characters.
 pub fn identifier(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for character in name.chars() {
-        let keeps = character.is_ascii_alphanumeric() || (character == '_' && !text.ends_with('_'));
-        if keeps {
-            text.push(character);
-        } else if !text.ends_with('_') && !text.is_empty() {
-            text.push('_');
-        }
+    let mut text = plain(name, "");
+    while text.contains("__") {
+        text = text.replace("__", "_");
     }
+    let text = text.trim_start_matches('_');
     // All characters are ASCII now.
-    text.truncate(LONGEST);
-    let text = text.trim_matches('_');
+    let text = text[..text.len().min(LONGEST)].trim_end_matches('_');
     if text.is_empty() {
         "x".to_string()
-    } else if text.starts_with(|first: char| first.is_ascii_digit()) || RESERVED.contains(&text) {
+    } else if text.starts_with(|first: char| first.is_ascii_digit())
+        || is_keyword(text)
+        || RESERVED.contains(&text)
+    {
         format!("n_{text}")
     } else {
         text.to_string()

@@ -37,6 +37,9 @@ pub enum EvaluateError {
         /// The element.
         index: i64,
     },
+    /// Threads of a GPU warp that work together.
+    #[error("a statement of a GPU warp")]
+    Warp,
     /// A variable without a value.
     #[error("variable '{0}' is read before it is assigned")]
     Unassigned(String),
@@ -147,6 +150,7 @@ impl Evaluator<'_, '_> {
                 self.block(block)?;
             }
             Stmt::Barrier => {}
+            Stmt::Warp(_) => return Err(EvaluateError::Warp),
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Scalar, ScalarOp};
 use tcc_ir::words::ReduceKind;
 
+use crate::warp::WarpOp;
+
 /// Element type and number of lanes; one lane is a scalar.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ty {
@@ -176,6 +178,8 @@ pub enum Stmt {
     },
     /// Every thread of the GPU block has arrived and sees the others' shared memory.
     Barrier,
+    /// What the lanes of a GPU warp do together.
+    Warp(WarpOp),
 }
 
 /// An expression without side effects.
@@ -301,23 +305,29 @@ impl Kernel {
 
     /// Type of an expression.
     pub fn type_of(&self, expr: &Expr) -> Ty {
+        self.type_over(expr, &mut |part| self.type_of(part))
+    }
+
+    /// Type of an expression from the types of its parts; `part` is asked once for each of those that matter.
+    pub fn type_over(&self, expr: &Expr, part: &mut dyn FnMut(&Expr) -> Ty) -> Ty {
         match expr {
             Expr::Const(scalar) => Ty::scalar(scalar.dtype),
             Expr::Var(var) => self.variables[var.0 as usize].ty,
             Expr::Dim(_) => Ty::INDEX,
             Expr::Load { buffer, lanes, .. } => Ty::vector(self.buffer_of(*buffer).dtype, *lanes),
             Expr::Call(op, args) => {
-                let lanes = args.iter().map(|arg| self.type_of(arg).lanes).max().unwrap_or(1);
-                let dtypes: Vec<DType> = args.iter().map(|arg| self.type_of(arg).dtype).collect();
+                let types: Vec<Ty> = args.iter().map(part).collect();
+                let lanes = types.iter().map(|ty| ty.lanes).max().unwrap_or(1);
+                let dtypes: Vec<DType> = types.iter().map(|ty| ty.dtype).collect();
                 // Well-formed kernels infer; verification reports the others.
                 Ty::vector(op.infer(&dtypes).unwrap_or(DType::I64), lanes)
             }
-            Expr::Splat(value, lanes) => Ty::vector(self.type_of(value).dtype, *lanes),
+            Expr::Splat(value, lanes) => Ty::vector(part(value).dtype, *lanes),
             Expr::Ramp { lanes, .. } => Ty::vector(DType::I64, *lanes),
-            Expr::Fma(_, _, c) => self.type_of(c),
-            Expr::Dot { acc, .. } => self.type_of(acc),
-            Expr::ReduceLanes(_, value) => Ty::scalar(self.type_of(value).dtype),
-            Expr::Shuffle(a, _, picks) => Ty::vector(self.type_of(a).dtype, picks.len() as u16),
+            Expr::Fma(_, _, c) => part(c),
+            Expr::Dot { acc, .. } => part(acc),
+            Expr::ReduceLanes(_, value) => Ty::scalar(part(value).dtype),
+            Expr::Shuffle(a, _, picks) => Ty::vector(part(a).dtype, picks.len() as u16),
         }
     }
 
@@ -352,6 +362,7 @@ impl Stmt {
                 then.iter().chain(otherwise).for_each(|stmt| stmt.visit_exprs(visit));
             }
             Stmt::Barrier => {}
+            Stmt::Warp(op) => op.exprs().into_iter().for_each(visit),
         }
     }
 
@@ -375,6 +386,7 @@ impl Stmt {
                 then.iter_mut().chain(otherwise).for_each(|stmt| stmt.map_exprs(map));
             }
             Stmt::Barrier => {}
+            Stmt::Warp(op) => op.exprs_mut().into_iter().for_each(|expr| *expr = map(expr)),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod evaluate;
 pub mod expr;
 pub mod fold;
+pub mod identifier;
 pub mod ir;
 pub mod lower;
 pub mod machine;
@@ -14,5 +15,6 @@ pub mod side_by_side;
 pub mod simplify;
 pub mod steps;
 pub mod verify;
+pub mod warp;
 
 pub use ir::Kernel;

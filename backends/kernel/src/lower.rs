@@ -29,7 +29,9 @@ mod scan;
 mod scatter;
 mod softmax;
 mod tiled_attention;
+mod transposed;
 mod window;
+mod winograd;
 
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
@@ -153,7 +155,7 @@ pub fn lower(
             }
         }
         Operator::Convolve { .. } => convolve::convolve(&mut lowering, operator)?,
-        Operator::ConvolveTranspose { .. } => convolve::convolve_transpose(&mut lowering, operator)?,
+        Operator::ConvolveTranspose { .. } => transposed::convolve_transpose(&mut lowering, operator)?,
         Operator::Window { .. } => window::window(&mut lowering, operator)?,
         Operator::WindowArgMax { .. } => window::window_arg_max(&mut lowering, operator)?,
         Operator::Softmax { axis, log } => softmax::softmax(&mut lowering, *axis, *log)?,

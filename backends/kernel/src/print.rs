@@ -9,6 +9,7 @@ use std::fmt::{self, Write as _};
 use tcc_ir::scalar::{Function, ScalarOp};
 
 use crate::ir::{Access, Expr, Kernel, LoopKind, Space, Stmt, Ty};
+use crate::warp::WarpOp;
 
 impl fmt::Display for Ty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +160,30 @@ impl<'k> Names<'k> {
                 writeln!(out, "{indent}}}")
             }
             Stmt::Barrier => writeln!(out, "{indent}barrier"),
+            Stmt::Warp(op) => writeln!(out, "{indent}{}", self.warp_text(op)),
         };
+    }
+
+    fn warp_text(&self, op: &WarpOp) -> String {
+        let args: Vec<String> = op.exprs().into_iter().map(|expr| self.expr(expr)).collect();
+        let args = args.join(", ");
+        match op {
+            WarpOp::Multiply { sum, fragment, .. } => {
+                let sum = self.variable(sum.0);
+                format!("{sum} = {sum} + product of {fragment:?}({args})")
+            }
+            WarpOp::LoadMatrices { into, buffer, .. } => {
+                format!("{} = matrices of {}[{args}]", self.variable(into.0), self.buffer(buffer.0))
+            }
+            WarpOp::CopyAsync { to, from, .. } => {
+                format!("copy {} -> {} at ({args})", self.buffer(from.0), self.buffer(to.0))
+            }
+            WarpOp::CopyCommit => "commit copies".to_string(),
+            WarpOp::CopyWait(count) => format!("wait for all but {count} copies"),
+            WarpOp::Exchange { into, mask, .. } => {
+                format!("{} = exchange({args}) with lane ^ {mask}", self.variable(into.0))
+            }
+        }
     }
 
     fn expr(&self, expr: &Expr) -> String {

@@ -105,6 +105,13 @@ impl Join {
                 Stmt::If { condition: self.expr(condition), then: block(then), otherwise: block(otherwise) }
             }
             Stmt::Barrier => Stmt::Barrier,
+            Stmt::Warp(op) => {
+                let mut op = op.clone();
+                op.exprs_mut().into_iter().for_each(|expr| *expr = self.expr(expr));
+                op.buffers_mut().into_iter().for_each(|buffer| *buffer = self.buffer(*buffer));
+                op.assigned_mut().into_iter().for_each(|var| *var = self.var(*var));
+                Stmt::Warp(op)
+            }
         }
     }
 }

@@ -270,6 +270,10 @@ impl Simplifier {
                 }
             }
             Stmt::Barrier => out.push(Stmt::Barrier),
+            Stmt::Warp(mut op) => {
+                op.exprs_mut().into_iter().for_each(|expr| *expr = self.expr(expr));
+                out.push(Stmt::Warp(op));
+            }
         }
     }
 

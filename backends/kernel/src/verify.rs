@@ -284,6 +284,19 @@ impl<'k> Verifier<'k> {
                     return self.not_final("barrier", String::new());
                 }
             }
+            Stmt::Warp(op) => {
+                if self.machine.is_some() {
+                    return self.not_final("warp statement", String::new());
+                }
+                op.exprs().into_iter().try_for_each(|expr| self.expr(expr).map(|_| ()))?;
+                if let Some(var) = op.assigned() {
+                    self.declared(var)?;
+                    if !self.assigned[var.0 as usize] {
+                        self.assigned[var.0 as usize] = true;
+                        self.order.push(var);
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -111,12 +111,7 @@ fn check(case: &Case, machine: &Machine, finalized: bool, seed: u64) -> bool {
             let shape: Vec<usize> =
                 packing.source.iter().map(|dim| dim.as_const().unwrap() as usize).collect();
             let bytes = Bytes::from(case.operands[index].clone());
-            packing
-                .layout
-                .apply(&Data::new(case.types[index], &shape, bytes).unwrap())
-                .unwrap()
-                .bytes()
-                .to_vec()
+            packing.apply(&Data::new(case.types[index], &shape, bytes).unwrap()).unwrap().bytes().to_vec()
         })
         .collect();
     let mut result = vec![0u8; case.expected.len() * 4];

@@ -236,7 +236,7 @@ fn collect_assigned(body: &[Stmt], assigned: &mut BTreeSet<u32>) {
                 collect_assigned(then, assigned);
                 collect_assigned(otherwise, assigned);
             }
-            Stmt::Store { .. } | Stmt::Barrier => {}
+            Stmt::Store { .. } | Stmt::Barrier | Stmt::Warp(_) => {}
         }
     }
 }

@@ -23,6 +23,7 @@ impl<'c> Lowering<'c, '_> {
                 self.branch(condition.value, then, otherwise)
             }
             Stmt::Barrier => Err(self.unsupported("barrier")),
+            Stmt::Warp(_) => Err(self.unsupported("statement of a GPU warp")),
         }
     }
 

@@ -16,6 +16,7 @@ mod memory;
 mod register;
 mod reuse;
 mod vector;
+mod warp;
 
 use std::fmt::Write;
 
@@ -178,6 +179,7 @@ impl Emitter<'_> {
                 self.line("bar.sync 0;");
                 Ok(())
             }
+            Stmt::Warp(op) => self.warp(op),
         }
     }
 
@@ -222,6 +224,10 @@ impl Emitter<'_> {
                     for register in self.variables[var.0 as usize].clone().iter().flatten() {
                         self.reuse.changes(register);
                     }
+                }
+                Stmt::Warp(op) => {
+                    let registers = op.assigned().and_then(|var| self.variables[var.0 as usize].clone());
+                    registers.iter().flatten().for_each(|register| self.reuse.changes(register));
                 }
                 Stmt::For { body, .. } => self.forget_assigned(body),
                 Stmt::If { then, otherwise, .. } => {
@@ -330,7 +336,8 @@ impl Emitter<'_> {
         }
         out.push_str(")\n");
         let [x, y, z] = self.block;
-        let _ = writeln!(out, ".maxntid {x}, {y}, {z}\n{{");
+        // One block a multiprocessor is enough: without a word the assembler spills to fit more.
+        let _ = writeln!(out, ".maxntid {x}, {y}, {z}\n.minnctapersm 1\n{{");
         out.push_str(&self.registers.declarations());
         out.push_str(&self.declared_memory());
         out.push_str(&self.text);
@@ -442,7 +449,7 @@ fn check_limits(kernel: &Kernel, target: &Target, block: &[u64; 3]) -> Result<()
 
 fn has_barrier(stmts: &[Stmt]) -> bool {
     stmts.iter().any(|stmt| match stmt {
-        Stmt::Barrier => true,
+        Stmt::Barrier | Stmt::Warp(_) => true,
         Stmt::For { body, .. } => has_barrier(body),
         Stmt::If { then, otherwise, .. } => has_barrier(then) || has_barrier(otherwise),
         _ => false,

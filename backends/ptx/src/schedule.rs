@@ -36,14 +36,14 @@ pub const MACHINE: Machine = Machine {
 
 /// The tuning with which operators are lowered for a GPU: products in tiles of a block, everything else with vectors as wide
 /// as an access to memory in each thread.
-pub fn tuning() -> Tuning {
+pub fn tuning(target: &Target) -> Tuning {
     Tuning {
         vector_bits: 128,
         vector_registers: 32,
         l1_bytes: 32 << 10,
         l2_bytes: 512 << 10,
         dot: false,
-        gpu: Some(Gpu { shared_bytes: Target::STATIC_SHARED }),
+        gpu: Some(Gpu { shared_bytes: Target::STATIC_SHARED, tensor_cores: target.tensor_cores() }),
     }
 }
 

@@ -61,6 +61,12 @@ impl Target {
         self.capability >= 80
     }
 
+    /// True where warps multiply matrices of f16, bfloat16 and bytes in steps of 32 bytes, and copies to shared memory go past the
+    /// registers.
+    pub fn tensor_cores(&self) -> bool {
+        self.capability >= 80
+    }
+
     /// True where bfloat16 conversions exist.
     pub fn bfloat16(&self) -> bool {
         self.capability >= 80

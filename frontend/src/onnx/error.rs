@@ -1,6 +1,7 @@
 //! What can be wrong with an ONNX model, in terms of its nodes, values and fields.
 
 use super::import::Unsupported;
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +22,17 @@ pub struct NodeId {
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let domain = if self.domain.is_empty() { "ai.onnx" } else { &self.domain };
-        write!(f, "node '{}' ({}, {domain} opset {})", self.name, self.operator, self.opset)
+        let (name, operator, domain) = (shortened(&self.name), shortened(&self.operator), shortened(domain));
+        write!(f, "node '{name}' ({operator}, {domain} opset {})", self.opset)
+    }
+}
+
+/// A name from a file, cut where nobody would read on.
+fn shortened(name: &str) -> Cow<'_, str> {
+    const MOST: usize = 200;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => Cow::Owned(format!("{}... ({} bytes)", &name[..end], name.len())),
+        None => Cow::Borrowed(name),
     }
 }
 
@@ -60,6 +71,14 @@ pub enum OnnxError {
     /// `ModelProto.graph` is missing.
     #[error("the model has no graph")]
     NoGraph,
+    /// `GraphProto.output` is empty.
+    #[error(
+        "graph '{graph}' has no output, so nothing in it would be computed; name what it gives as an output"
+    )]
+    NoOutput {
+        /// Name of the graph.
+        graph: String,
+    },
     /// An operator set is imported twice with different versions.
     #[error("opset_import names domain '{domain}' with versions {first} and {second}")]
     OpsetConflict {
@@ -324,5 +343,20 @@ fn known_dimensions(known: &[String]) -> String {
         "all of them are numbers".into()
     } else {
         format!("their names are {}", known.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NodeId;
+
+    #[test]
+    fn endless_names_are_cut() {
+        let (name, operator) = ("é".repeat(100_000), "Add".to_owned());
+        let text = NodeId { name, operator, domain: String::new(), opset: 17 }.to_string();
+        assert!(
+            text.len() < 500 && text.contains("200000 bytes") && text.ends_with("(Add, ai.onnx opset 17)"),
+            "{text}"
+        );
     }
 }

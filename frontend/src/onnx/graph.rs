@@ -111,6 +111,19 @@ pub(super) fn resolve(model: &Model) -> Result<Graph, OnnxError> {
         nodes: 0,
     };
     let graph = model.proto.graph.as_ref().ok_or(OnnxError::NoGraph)?;
+    if graph.output.is_empty() {
+        return Err(OnnxError::NoOutput { graph: graph.name().to_owned() });
+    }
+    let mut outputs = HashSet::new();
+    if let Some(twice) = graph.output.iter().find(|output| !outputs.insert(output.name())) {
+        let (value, by) = (twice.name().to_owned(), "an output of the model".to_owned());
+        return Err(OnnxError::DefinedTwice {
+            value,
+            graph: graph.name().to_owned(),
+            first: by.clone(),
+            second: by,
+        });
+    }
     resolver.graph(graph, &model.operator_sets, &Substitution::identity())
 }
 

@@ -16,12 +16,13 @@ use tcc_kernel::scratch::ScratchLayout;
 use tcc_kernel::side_by_side::side_by_side;
 use tcc_runtime::DimExpr;
 use tcc_runtime::manifest::{
-    Branch, Carried, Constraint, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Relation, Scan,
-    Step, StepWork, Storage, TensorId, TensorInfo, Transfer,
+    Branch, Carried, HostStep, IfStep, KernelStep, LoopStep, Manifest, Port, Scan, Step, StepWork, Storage,
+    TensorId, TensorInfo, Transfer,
 };
 
 use super::dims::Symbols;
 use super::kernels::Kernels;
+use super::requirements::Requirements;
 use super::tensors::{Tensors, tensor_of};
 use super::uses::Uses;
 use super::{Program, ProgramError, ProgramOptions};
@@ -50,9 +51,9 @@ fn both(a: StepWork, b: StepWork) -> StepWork {
 
 /// Builds the steps of one function.
 pub struct ProgramBuilder<'a> {
-    function: &'a Function,
+    pub(super) function: &'a Function,
     options: &'a ProgramOptions,
-    symbols: Symbols,
+    pub(super) symbols: Symbols,
     tensors: Tensors,
     kernels: Kernels,
     uses: Uses,
@@ -62,11 +63,13 @@ pub struct ProgramBuilder<'a> {
     constants: HashMap<Value, Data>,
     outputs: Vec<Port>,
     inputs: Vec<Port>,
-    bound: Vec<bool>,
+    pub(super) bound: Vec<bool>,
     next_step: u32,
     position: usize,
+    pub(super) depth: usize,
     random_streams: u32,
     work: Vec<StepWork>,
+    pub(super) requirements: Requirements,
 }
 
 impl<'a> ProgramBuilder<'a> {
@@ -89,8 +92,10 @@ impl<'a> ProgramBuilder<'a> {
             bound,
             next_step: 0,
             position: 0,
+            depth: 0,
             random_streams: 0,
             work: Vec::new(),
+            requirements: Requirements::of(function),
         })
     }
 
@@ -133,7 +138,7 @@ impl<'a> ProgramBuilder<'a> {
         let producer = concat!("tcc ", env!("CARGO_PKG_VERSION"));
         let mut manifest = Manifest::new(&self.options.name, producer);
         manifest.target = self.options.target.clone();
-        manifest.constraints = self.constraints();
+        manifest.constraints = self.requirements.before_the_run;
         manifest.symbols = self.symbols.table().to_vec();
         manifest.inputs = self.inputs;
         manifest.outputs = self.outputs;
@@ -143,26 +148,6 @@ impl<'a> ProgramBuilder<'a> {
         manifest.work = self.work;
         manifest.weights = self.tensors.blobs;
         Program { manifest, kernels: self.kernels.bodies, weights: self.tensors.contents }
-    }
-
-    /// Equalities that can be checked before a run.
-    fn constraints(&self) -> Vec<Constraint> {
-        let mut constraints = Vec::new();
-        for (a, b) in &self.function.equalities {
-            let mut known = true;
-            for dim in [a, b] {
-                dim.visit_symbols(&mut |symbol| {
-                    known &= self.symbols.number(symbol).is_some_and(|number| self.symbols.is_given(number));
-                });
-            }
-            if let (true, Ok(left), Ok(right)) =
-                (known, self.symbols.expression(a), self.symbols.expression(b))
-            {
-                let reason = format!("the model needs {a} = {b}");
-                constraints.push(Constraint { left, relation: Relation::Equal, right, reason });
-            }
-        }
-        constraints
     }
 
     fn unsupported(&self, operation: &Operation, reason: impl Into<String>) -> ProgramError {
@@ -191,27 +176,43 @@ impl<'a> ProgramBuilder<'a> {
 
     /// Steps of a region.
     pub fn region(&mut self, region: &Region) -> Result<Vec<Step>, ProgramError> {
-        let mut steps = Vec::new();
-        let mut rest = &region.operations[..];
-        while let Some(first) = rest.first() {
-            let (group, later) = rest.split_at(neighbours::group(rest));
-            rest = later;
-            match group {
-                [_] => {
-                    self.position += 1;
-                    self.operation(first, &mut steps)?;
+        self.on_a_path(|builder| {
+            let mut steps = Vec::new();
+            builder.require_stated(false, &mut steps)?;
+            let mut rest = &region.operations[..];
+            while let Some(first) = rest.first() {
+                let (group, later) = rest.split_at(neighbours::group(rest));
+                rest = later;
+                for operation in group {
+                    builder.require_operands(operation, &mut steps)?;
+                    builder.require_extents(operation, &mut steps)?;
                 }
-                _ => self.kernels_together(group, &mut steps)?,
+                match group {
+                    [_] => {
+                        builder.position += 1;
+                        builder.operation(first, &mut steps)?;
+                    }
+                    _ => builder.kernels_together(group, &mut steps)?,
+                }
+                builder.require_stated(false, &mut steps)?;
             }
-        }
-        for result in &region.results {
-            self.tensor(*result)?;
-        }
-        Ok(steps)
+            if builder.depth == 1 {
+                builder.require_stated(true, &mut steps)?;
+            }
+            for result in &region.results {
+                builder.tensor(*result)?;
+            }
+            Ok(steps)
+        })
     }
 
     fn operation(&mut self, operation: &Operation, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
         match &operation.operator {
+            Operator::Constant { data } if let Some(texts) = tcc_ir::convert::texts(data) => {
+                // Weights are bytes; strings are made anew.
+                let values = texts.into_iter().map(serde_json::Value::from).collect();
+                self.host(operation, "string_constant", attributes([("values", values)]), steps)
+            }
             Operator::Constant { data } => {
                 self.constants.insert(operation.results[0], data.clone());
                 Ok(())
@@ -325,7 +326,7 @@ impl<'a> ProgramBuilder<'a> {
     }
 
     /// Numbers the next step, which uses these tensors.
-    fn take_step(&mut self, used: &[TensorId]) -> u32 {
+    pub(super) fn take_step(&mut self, used: &[TensorId]) -> u32 {
         let step = self.next_step;
         self.next_step += 1;
         used.iter().for_each(|tensor| self.tensors.touch(*tensor, step));
@@ -461,7 +462,7 @@ impl<'a> ProgramBuilder<'a> {
             let arranged = shape
                 .ok_or_else(|| "its shape is not known".to_string())
                 .and_then(|shape| data.reshaped(&shape).map_err(|error| error.to_string()))
-                .and_then(|data| packing.layout.apply(&data).map_err(|error| error.to_string()))
+                .and_then(|data| packing.apply(&data).map_err(|error| error.to_string()))
                 .map_err(|reason| self.unsupported(operation, format!("packing a constant: {reason}")))?;
             packed.push(self.tensors.add_weight(&self.symbols, &format!("w{}", value.0), &arranged)?);
         }
@@ -655,9 +656,11 @@ impl<'a> ProgramBuilder<'a> {
         }
         let mut binds = self.symbols.step_symbols(dims);
         binds.retain(|number| !std::mem::replace(&mut self.bound[*number as usize], true));
-        let body = self.region(region)?;
+        let mut body = self.region(region)?;
+        let mut next =
+            region.results.iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
+        self.keep_states_apart(&states[1..], &mut next, &mut body)?;
         let end = self.next_step.max(start + 1) - 1;
-        let next = region.results.iter().map(|value| self.tensor(*value)).collect::<Result<Vec<_>, _>>()?;
         states.iter().chain(&next).for_each(|tensor| self.tensors.touch(*tensor, end));
         self.tensors.extend_over_loop(start, end);
         states.iter().for_each(|tensor| {
@@ -710,6 +713,41 @@ impl<'a> ProgramBuilder<'a> {
             iterations,
             binds,
         }));
+        Ok(())
+    }
+
+    /// All next values of a loop are copied into the states at once, so that none may lie in the memory of a state, except
+    /// that of its own as a whole. Steps at the end of the body copy those that do.
+    fn keep_states_apart(
+        &mut self,
+        states: &[TensorId],
+        next: &mut [TensorId],
+        body: &mut Vec<Step>,
+    ) -> Result<(), ProgramError> {
+        let bases: Vec<TensorId> = states.iter().map(|state| self.tensors.base(*state)).collect();
+        for (state, next) in states.iter().zip(next) {
+            let base = self.tensors.base(*next);
+            if *next == *state || !bases.contains(&base) {
+                continue;
+            }
+            let (have, want) = (&self.tensors.infos[*next as usize], &self.tensors.infos[*state as usize]);
+            if base == *state && (have.dtype, &have.shape) == (want.dtype, &want.shape) {
+                *next = *state;
+                continue;
+            }
+            let mut copy = have.clone();
+            copy.storage = match self.tensors.infos[base as usize].storage {
+                Storage::Arena { .. } => {
+                    Storage::Arena { offset: None, first_step: self.next_step, last_step: self.next_step }
+                }
+                _ => Storage::Host,
+            };
+            self.tensors.infos.push(copy);
+            let to = self.tensors.infos.len() as TensorId - 1;
+            self.take_step(&[*next, to]);
+            body.push(Step::Copy { from: *next, to });
+            *next = to;
+        }
         Ok(())
     }
 }

@@ -54,9 +54,11 @@ pub fn rules() -> Vec<Rule> {
             .when_constant(&["?a", "?b"])
             .when(|m| changes(m, 1.0)),
         // (x + a) * b == x*b + a*b, a and b known
+        // except for whole x and a: their sum is exact, so that the product is rounded once, as dequantization defines it
         Rule::new("distribute", "(mul (add ?x ?a) ?b)", "(add (mul ?x ?b) (mul ?a ?b))")
             .when(float)
-            .when_constant(&["?a", "?b"]),
+            .when_constant(&["?a", "?b"])
+            .when(|m| !is_whole(m)),
         // -(-x) == x
         Rule::new("neg-neg", "(neg (neg ?x))", "?x"),
         // x + -y == x - y
@@ -147,6 +149,19 @@ fn drop_broadcast(graph: &Graph, class: egg::Id, node: &Node) -> Vec<Term> {
 /// itself, and gain a sum of zeros from every pair of zeros that it has.
 fn changes(m: &Match, identity: f64) -> bool {
     ["?a", "?b"].iter().all(|variable| m.splat(variable).is_none_or(|splat| !is_number(splat, identity)))
+}
+
+/// True where `?x` is an integer of at most 16 bits as a float.
+fn is_whole(m: &Match) -> bool {
+    m.id("?x").is_some_and(|x| {
+        m.graph[x].nodes.iter().any(|node| match node {
+            Node::Scalar(ScalarOp::Cast(_), children) => m
+                .graph
+                .tensor(children[0])
+                .is_some_and(|ty| ty.dtype().is_integer() && ty.dtype().bits() <= 16),
+            _ => false,
+        })
+    })
 }
 
 #[cfg(test)]

@@ -75,6 +75,12 @@ impl<'a> HostCall<'a> {
             .map_err(|error| self.fail(format!("the data cannot be used: {error}")))
     }
 
+    /// An element of an integer tensor.
+    pub fn integer_element(&self, tensor: &TensorRef<'_>, index: usize) -> Result<i64> {
+        let DataRef::Bytes(bytes) = tensor.data() else { return Err(self.fail("strings are no integers")) };
+        crate::tensor::integer(tensor.dtype(), bytes, index).map_err(|reason| self.fail(reason))
+    }
+
     /// The only element of an integer input, `default` when the input is absent.
     pub fn integer_input(&self, index: usize, default: i64) -> Result<i64> {
         match self.step.inputs.get(index).copied().flatten() {

@@ -7,7 +7,10 @@
 mod call;
 mod cast;
 mod compress;
+mod deformable_convolution;
 mod determinant;
+mod labels;
+mod ngrams;
 mod non_max_suppression;
 mod nonzero;
 mod normalizer;
@@ -15,8 +18,10 @@ mod numeric;
 pub mod philox;
 mod random;
 mod range;
+mod regular_expression;
 mod sort;
 mod strings;
+mod trees;
 mod unique;
 
 pub use call::{HostCall, HostScratch};
@@ -145,6 +150,42 @@ impl Signature<'_> {
         list.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(fail)).collect()
     }
 
+    /// The elements of a list, or of a tensor, which is an object of `shape` and `data`.
+    fn list(&self, name: &str) -> Result<&[Value], String> {
+        let value = self.attributes.get(name).ok_or_else(|| format!("attribute `{name}` is missing"))?;
+        let list = value.get("data").unwrap_or(value).as_array();
+        list.map(Vec::as_slice).ok_or_else(|| format!("attribute `{name}` must be a list"))
+    }
+
+    /// A list or tensor of integers.
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>, String> {
+        let integer = |value: &Value| value.as_i64().or_else(|| value.as_u64().map(|value| value as i64));
+        let fail = || format!("attribute `{name}` must be a list of integers");
+        self.list(name)?.iter().map(|value| integer(value).ok_or_else(fail)).collect()
+    }
+
+    /// A list or tensor of floats; those that JSON lacks are text.
+    pub fn floats(&self, name: &str) -> Result<Vec<f64>, String> {
+        let float = |value: &Value| value.as_f64().or_else(|| value.as_str()?.parse().ok());
+        let fail = || format!("attribute `{name}` must be a list of numbers");
+        self.list(name)?.iter().map(|value| float(value).ok_or_else(fail)).collect()
+    }
+
+    /// A list or tensor of strings.
+    pub fn strings_or_tensor(&self, name: &str) -> Result<Vec<String>, String> {
+        let fail = || format!("attribute `{name}` must be a list of strings");
+        self.list(name)?.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(fail)).collect()
+    }
+
+    /// The first of two attributes that is there.
+    pub fn either<T>(
+        &self,
+        read: impl Fn(&Self, &str) -> Result<T, String>,
+        names: [&str; 2],
+    ) -> Result<T, String> {
+        read(self, if self.has(names[0]) { names[0] } else { names[1] })
+    }
+
     /// Whether the attribute is there.
     pub fn has(&self, name: &str) -> bool {
         self.attributes.contains_key(name)
@@ -234,14 +275,19 @@ const BUILTIN: &[(&str, Build)] = &[
     // Under the names that the tensor IR gives to ONNX operators, and which take the attributes of these as they are.
     ("onnx.Cast", cast::build),
     ("onnx.Compress", compress::build),
+    ("onnx.DeformConv", deformable_convolution::build),
     ("onnx.Det", determinant::build),
     ("onnx.Equal", strings::build_equal),
+    ("onnx.LabelEncoder", labels::build),
     ("onnx.NonMaxSuppression", non_max_suppression::build),
     ("onnx.NonZero", nonzero::build),
+    ("onnx.RegexFullMatch", regular_expression::build),
     ("onnx.StringConcat", strings::build_concat),
     ("onnx.StringNormalizer", normalizer::build),
     ("onnx.StringSplit", strings::build_split),
+    ("onnx.TfIdfVectorizer", ngrams::build),
     ("onnx.TopK", sort::build_top_k),
+    ("onnx.TreeEnsemble", trees::build),
     ("onnx.Unique", unique::build),
     ("argsort", sort::build_argsort),
     ("bernoulli", random::build_bernoulli),

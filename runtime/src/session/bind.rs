@@ -107,22 +107,23 @@ pub(crate) fn check(manifest: &Manifest, constraint: &Constraint, symbols: &[Opt
     };
     let (left, right) = (value(&constraint.left)?, value(&constraint.right)?);
     let (holds, relation) = match constraint.relation {
-        Relation::Equal => (left == right, "left == right"),
-        Relation::LessOrEqual => (left <= right, "left <= right"),
-        Relation::MultipleOf => (
-            right != 0 && left.checked_rem(right).is_none_or(|rest| rest == 0),
-            "left is a multiple of right",
-        ),
+        Relation::Equal => (left == right, "equal to"),
+        Relation::LessOrEqual => (left <= right, "at most"),
+        Relation::MultipleOf => {
+            (right != 0 && left.checked_rem(right).is_none_or(|rest| rest == 0), "a multiple of")
+        }
     };
     if holds {
         return Ok(());
     }
+    let side = |dim: &DimExpr, value: i64| match dim.as_const() {
+        Some(value) => value.to_string(),
+        None => format!("{} = {value}", manifest.describe_dim(dim)),
+    };
     Err(Error::Constraint {
         reason: constraint.reason.clone(),
-        left: manifest.describe_dim(&constraint.left),
-        left_value: left,
+        left: side(&constraint.left, left),
         relation,
-        right: manifest.describe_dim(&constraint.right),
-        right_value: right,
+        right: side(&constraint.right, right),
     })
 }

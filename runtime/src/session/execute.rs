@@ -1,6 +1,7 @@
 //! Runs the steps.
 
 use super::Session;
+use super::prepare::Domain;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostCall;
@@ -90,8 +91,10 @@ impl Session {
             }
             if let Some(start) = start {
                 let time = &mut self.profile[number as usize];
+                let elapsed = start.elapsed();
+                time.least = if time.calls == 0 { elapsed } else { time.least.min(elapsed) };
                 time.calls += 1;
-                time.total += start.elapsed();
+                time.total += elapsed;
             }
             number += executable.analysis.spans[number as usize];
         }
@@ -102,7 +105,8 @@ impl Session {
         let Some(slots) = executable.analysis.kernels[number as usize] else {
             return Err(Error::program(format!("step number {number}"), "is not a kernel"));
         };
-        if slots.dynamic {
+        // Where preparation met an error, here it is again.
+        if slots.dynamic || self.prepared.domains[slots.order] == Domain::REFUSED {
             let scratch = self.arguments(executable, step, slots, number)?;
             if scratch as usize > self.prepared.scratch_stride {
                 self.grow_scratch(scratch)?;

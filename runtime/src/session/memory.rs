@@ -7,6 +7,7 @@ use crate::manifest::{Manifest, Storage, SymbolSource, TensorId};
 use crate::memory::aligned::AlignedBytes;
 use crate::program::Executable;
 use crate::state::State;
+use crate::tensor::integer;
 use crate::tensor::shape::{Shape, elements};
 use std::sync::Arc;
 
@@ -250,29 +251,12 @@ impl SessionMemory {
     /// Reads an element of an integer tensor.
     pub fn integer(&self, id: TensorId, element: usize) -> Result<i64> {
         let dtype = self.manifest().tensors[id as usize].dtype;
-        let size = dtype.alignment();
         // SAFETY: the slice is gone before anything else happens.
         let bytes = unsafe { self.read(id)? };
-        let fail = |reason: &str| {
+        integer(dtype, bytes, element).map_err(|reason| {
             let field = format!("element {element} of tensor {}", self.manifest().tensor_name(id));
             Error::program(field, reason)
-        };
-        let start = element.checked_mul(size).ok_or_else(|| fail("does not exist"))?;
-        let bytes = start.checked_add(size).and_then(|end| bytes.get(start..end));
-        let bytes = bytes.ok_or_else(|| fail("does not exist"))?;
-        let mut word = [0; 8];
-        word[..size].copy_from_slice(bytes);
-        let raw = u64::from_le_bytes(word);
-        let signed = |bits: u32| ((raw << (64 - bits)) as i64) >> (64 - bits);
-        match dtype {
-            DType::I8 => Ok(signed(8)),
-            DType::I16 => Ok(signed(16)),
-            DType::I32 => Ok(signed(32)),
-            DType::I64 => Ok(raw as i64),
-            DType::U8 | DType::U16 | DType::U32 | DType::Bool => Ok(raw as i64),
-            DType::U64 => i64::try_from(raw).map_err(|_| fail("exceeds 63 bits")),
-            _ => Err(fail("is not an integer")),
-        }
+        })
     }
 
     /// Gives a symbol a value, after checking its range and bound.

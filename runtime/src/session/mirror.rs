@@ -33,13 +33,11 @@ pub(super) struct Mirror {
     blocks: HashMap<Region, Block>,
     /// Arguments of the launch under way.
     buffers: Vec<DeviceBuffer>,
-    /// Whether the state on the host is the valid one.
-    pub state_on_host: bool,
 }
 
 impl Mirror {
     pub fn new(queue: Box<dyn DeviceQueue>) -> Self {
-        Mirror { queue, blocks: HashMap::new(), buffers: Vec::new(), state_on_host: true }
+        Mirror { queue, blocks: HashMap::new(), buffers: Vec::new() }
     }
 
     /// Device address of a byte at `host` in the memory of a tensor.
@@ -97,27 +95,31 @@ impl Drop for Mirror {
 }
 
 impl Session {
-    /// Brings inputs, and state that the host has changed, to the device.
+    /// Brings inputs and state to the device: between runs the state on the host is the valid one, as sessions share it.
     pub(super) fn start_device(&mut self) -> Result<()> {
-        let Some(mirror) = &mut self.mirror else { return Ok(()) };
-        let fresh = std::mem::take(&mut mirror.state_on_host);
+        if self.mirror.is_none() {
+            return Ok(());
+        }
         let executable = std::sync::Arc::clone(&self.executable);
         for (id, tensor) in executable.manifest.tensors.iter().enumerate() {
-            match tensor.storage {
-                Storage::Input(_) => self.store(id as TensorId)?,
-                Storage::State if fresh => self.store(id as TensorId)?,
-                _ => {}
+            if matches!(tensor.storage, Storage::Input(_) | Storage::State) {
+                self.store(id as TensorId)?;
             }
         }
         Ok(())
     }
 
-    /// Brings the outputs to the host.
+    /// Brings outputs and state to the host.
     pub(super) fn finish_device(&mut self) -> Result<()> {
         if self.mirror.is_none() {
             return Ok(());
         }
         let executable = std::sync::Arc::clone(&self.executable);
+        for (id, tensor) in executable.manifest.tensors.iter().enumerate() {
+            if tensor.storage == Storage::State {
+                self.fetch(id as TensorId)?;
+            }
+        }
         executable.manifest.outputs.iter().try_for_each(|port| self.fetch(port.tensor))
     }
 

@@ -66,6 +66,8 @@ pub struct StepTime {
     pub calls: u64,
     /// Time of all calls together.
     pub total: Duration,
+    /// Time of the shortest call: what the step takes when nothing disturbs it.
+    pub least: Duration,
 }
 
 /// A program with the memory to run it, for one thread at a time.
@@ -117,7 +119,7 @@ impl Session {
         let memory = SessionMemory::new(Arc::clone(executable), &state)?;
         let prepared = Prepared::new(executable, &memory);
         let mirror = match &executable.device {
-            Some(device) => Some(Mirror::new(device.open()?)),
+            Some(device) => Some(Mirror::new(Arc::clone(device).open()?)),
             None => None,
         };
         let session = Session {
@@ -179,9 +181,6 @@ impl Session {
     /// Sets all state tensors to zero, as they were at first.
     pub fn reset_state(&mut self) {
         self.state.reset();
-        if let Some(mirror) = &mut self.mirror {
-            mirror.state_on_host = true;
-        }
     }
 
     /// Takes all memory that runs with inputs of these shapes need. A run does so itself where it was not done.

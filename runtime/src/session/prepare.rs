@@ -2,20 +2,26 @@
 
 use super::memory::{Lent, SessionMemory};
 use super::{MemoryUse, Session};
-use crate::dim::DimError;
+use crate::dim::{DimError, Interval};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::manifest::{ALIGNMENT, KernelStep, Manifest, Step, Storage, SymbolSource, TensorId};
 use crate::memory::aligned::AlignedBytes;
 use crate::memory::plan::{Plan, PlanError, Request, check_no_overlap, plan};
 use crate::program::{Executable, KernelSlots};
+use crate::tensor::shape::{Shape, checked_bytes};
 use std::sync::Arc;
 
 /// Arguments of one kernel step that are not in the flat tables.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Domain {
     pub tasks: i64,
     pub grain: i64,
+}
+
+impl Domain {
+    /// Of a step whose arguments have no values for these inputs.
+    pub const REFUSED: Domain = Domain { tasks: -1, grain: 0 };
 }
 
 /// An entry of the table of addresses that lies in an input or output, and so changes with every run.
@@ -74,16 +80,16 @@ impl Prepared {
     }
 }
 
-/// The values of the symbols with the largest value in place of those that steps bind; unknown without a bound.
-fn upper_bounds(manifest: &Manifest, values: &[Option<i64>]) -> Result<Vec<Option<i64>>> {
-    let mut bounds = values.to_vec();
+/// What each symbol can be: its value, or for those that steps bind the range of values; unknown without a bound.
+fn intervals(manifest: &Manifest, values: &[Option<i64>]) -> Result<Vec<Option<Interval>>> {
+    let mut intervals: Vec<_> = values.iter().map(|value| value.map(Interval::of)).collect();
     for (index, symbol) in manifest.symbols.iter().enumerate() {
         let SymbolSource::Step { bound } = &symbol.source else { continue };
         let limit = (symbol.hi != i64::MAX).then_some(symbol.hi);
         let bound = match bound {
             None => None,
-            Some(bound) => match bound.evaluate(&bounds) {
-                Ok(value) => Some(value),
+            Some(bound) => match bound.interval(&intervals) {
+                Ok(bound) => Some(bound.high),
                 Err(DimError::Unbound(_)) => None,
                 Err(source) => {
                     let field = format!("bound of symbol `{}`", symbol.name);
@@ -91,9 +97,28 @@ fn upper_bounds(manifest: &Manifest, values: &[Option<i64>]) -> Result<Vec<Optio
                 }
             },
         };
-        bounds[index] = limit.into_iter().chain(bound).min();
+        let high = limit.into_iter().chain(bound).min();
+        intervals[index] = high.map(|high| Interval { low: symbol.lo.min(high), high });
     }
-    Ok(bounds)
+    Ok(intervals)
+}
+
+/// The most bytes that a tensor can take; none where an extent is negative, because what would write it is not run.
+fn most_bytes(manifest: &Manifest, id: TensorId, intervals: &[Option<Interval>]) -> Result<u64> {
+    let tensor = &manifest.tensors[id as usize];
+    let mut shape = Shape::SCALAR;
+    for dim in &tensor.shape {
+        let interval = dim.interval(intervals).map_err(|source| Error::Dim {
+            field: format!("shape of tensor {}", manifest.tensor_name(id)),
+            expression: manifest.describe_dim(dim),
+            source,
+        })?;
+        shape.push(usize::try_from(interval.high).unwrap_or(0));
+    }
+    match tensor.dtype {
+        DType::String => Ok(0),
+        dtype => Ok(checked_bytes(dtype, &shape)? as u64),
+    }
 }
 
 fn out_of_memory(what: &str) -> Error {
@@ -110,7 +135,7 @@ impl Session {
         let mut symbols = self.prepared.symbols.take().unwrap_or_default();
         let executable = Arc::clone(&self.executable);
         self.memory.symbols.clone_from(&self.candidate);
-        let bounds = upper_bounds(&executable.manifest, &self.candidate)?;
+        let bounds = intervals(&executable.manifest, &self.candidate)?;
         self.place_arena(&executable.manifest, &bounds)?;
         self.size_outputs(&executable.manifest, &bounds)?;
 
@@ -133,14 +158,13 @@ impl Session {
         Ok(())
     }
 
-    fn place_arena(&mut self, manifest: &Manifest, bounds: &[Option<i64>]) -> Result<()> {
+    fn place_arena(&mut self, manifest: &Manifest, bounds: &[Option<Interval>]) -> Result<()> {
         let mut ids = Vec::new();
         let mut requests = Vec::new();
         let mut fixed = Vec::new();
         for (id, tensor) in manifest.tensors.iter().enumerate() {
             let Storage::Arena { offset, first_step, last_step } = tensor.storage else { continue };
-            let shape = self.memory.shape_with(id as TensorId, bounds)?;
-            let bytes = self.memory.bytes_of(id as TensorId, &shape)? as u64;
+            let bytes = most_bytes(manifest, id as TensorId, bounds)?;
             ids.push(id);
             requests.push(Request { bytes, first_step, last_step });
             fixed.extend(offset);
@@ -201,11 +225,11 @@ impl Session {
         plan(requests)
     }
 
-    fn size_outputs(&mut self, manifest: &Manifest, bounds: &[Option<i64>]) -> Result<()> {
+    fn size_outputs(&mut self, manifest: &Manifest, bounds: &[Option<Interval>]) -> Result<()> {
         for (index, port) in manifest.outputs.iter().enumerate() {
             let tensor = &manifest.tensors[port.tensor as usize];
-            let bytes = match self.memory.shape_with(port.tensor, bounds) {
-                Ok(shape) => self.memory.bytes_of(port.tensor, &shape)?,
+            let bytes = match most_bytes(manifest, port.tensor, bounds) {
+                Ok(bytes) => usize::try_from(bytes).map_err(|_| out_of_memory("an output"))?,
                 Err(Error::Dim { source: DimError::Unbound(_), .. }) => 0,
                 Err(error) => return Err(error),
             };
@@ -221,20 +245,25 @@ impl Session {
         executable: &Executable,
         steps: &[Step],
         first: u32,
-        bounds: &[Option<i64>],
+        bounds: &[Option<Interval>],
         scratch: &mut i64,
     ) -> Result<()> {
+        let nested = first > 0;
         let mut number = first;
         for step in steps {
             if let (Step::Kernel(kernel), Some(slots)) = (step, executable.analysis.kernels[number as usize])
             {
                 // A step whose size depends on data takes what it needs at most, if that is known.
-                if let Ok(bytes) = kernel.scratch_bytes.evaluate(bounds) {
-                    *scratch = bytes.max(*scratch);
+                if let Ok(bytes) = kernel.scratch_bytes.interval(bounds) {
+                    *scratch = if bytes.high < i64::MAX { bytes.high.max(*scratch) } else { *scratch };
                 }
                 if !slots.dynamic {
-                    self.arguments(executable, kernel, slots, number)?;
-                    self.record_patches(executable, kernel, slots);
+                    match self.arguments(executable, kernel, slots, number) {
+                        Ok(_) => self.record_patches(executable, kernel, slots),
+                        // It may be on a path that is not taken: the error comes up when the step runs.
+                        Err(_) if nested => self.prepared.domains[slots.order] = Domain::REFUSED,
+                        Err(error) => return Err(error),
+                    }
                 }
             }
             let mut child = number + 1;
@@ -270,7 +299,7 @@ impl Session {
         // All memory that grows must have grown before any address is taken.
         if slots.dynamic {
             for (&id, access) in step.buffers.iter().zip(&kernel.buffers) {
-                if *access == crate::manifest::Access::Write {
+                if *access != crate::manifest::Access::Read {
                     self.memory.address_for_write(id)?;
                 }
             }

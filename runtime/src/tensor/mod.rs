@@ -34,6 +34,26 @@ elements! {
     i8 => I8, i16 => I16, i32 => I32, i64 => I64, u8 => U8, u16 => U16, u32 => U32, u64 => U64,
 }
 
+/// An element of a tensor of integers or truth values.
+pub(crate) fn integer(dtype: DType, bytes: &[u8], index: usize) -> std::result::Result<i64, &'static str> {
+    let size = dtype.alignment();
+    let start = index.checked_mul(size).ok_or("does not exist")?;
+    let bytes = start.checked_add(size).and_then(|end| bytes.get(start..end)).ok_or("does not exist")?;
+    let mut word = [0; 8];
+    word.get_mut(..size).ok_or("is not an integer")?.copy_from_slice(bytes);
+    let raw = u64::from_le_bytes(word);
+    let signed = |bits: u32| ((raw << (64 - bits)) as i64) >> (64 - bits);
+    match dtype {
+        DType::I8 => Ok(signed(8)),
+        DType::I16 => Ok(signed(16)),
+        DType::I32 => Ok(signed(32)),
+        DType::I64 => Ok(raw as i64),
+        DType::U8 | DType::U16 | DType::U32 | DType::Bool => Ok(raw as i64),
+        DType::U64 => i64::try_from(raw).map_err(|_| "exceeds 63 bits"),
+        _ => Err("is not an integer"),
+    }
+}
+
 /// Elements that somebody else owns.
 #[derive(Clone, Copy, Debug)]
 pub enum DataRef<'a> {

@@ -1,5 +1,6 @@
 //! Where programs run: in this process, on a GPU, or in the simulator of one.
 
+#[cfg(feature = "cuda")]
 mod cuda;
 mod simulator;
 
@@ -14,6 +15,10 @@ use crate::error::Error;
 use crate::target::{Backend, Target};
 
 pub use simulator::Simulator;
+
+/// What to do where a GPU is needed and there is none.
+#[cfg(feature = "cuda")]
+const NO_GPU: &str = "no CUDA driver and GPU here; run with --device sim, or compile with tcc compile";
 
 /// A place to run a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +76,13 @@ pub fn open(
 ) -> Result<Arc<dyn RuntimeDevice>, Error> {
     match device {
         Device::Sim => Ok(Arc::new(Simulator::new(ptx, manifest, 0)?)),
+        #[cfg(feature = "cuda")]
         Device::Cuda => cuda::open(ptx, manifest),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda => Err(Error::Target {
+            name: format!("ptx:{}", manifest.target.arch),
+            reason: "this build has no CUDA; run with --device sim".into(),
+        }),
         Device::Cpu => Err(Error::Target {
             name: manifest.target.arch.clone(),
             reason: "its code does not run on the device cpu".into(),

@@ -76,6 +76,14 @@ pub enum Error {
     /// The page of `tcc inspect --html` cannot be written: a bug of tcc.
     #[error("report: {0}")]
     Report(String),
+    /// No small sizes satisfy what a model needs of its symbolic dimensions.
+    #[error("no sizes up to a few thousand suit the model ({reason}); give them with --dim NAME=N for {}", names.join(", "))]
+    Sizes {
+        /// The dimensions that have no size.
+        names: Vec<String>,
+        /// What the sizes must satisfy.
+        reason: String,
+    },
     /// Compiled and reference results differ.
     #[error("{0}")]
     Mismatch(String),

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use tcc_ir::convert::push_scalar;
+use tcc_ir::convert::{push_scalar, texts};
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::Scalar;
-use tcc_runtime::manifest::{Manifest, SymbolSource};
+use tcc_runtime::manifest::Manifest;
 use tcc_runtime::{DimExpr, TensorRef};
 
 use crate::error::Error;
-use crate::model::Dims;
 use crate::npz;
 
 /// Inputs by name.
@@ -56,26 +55,23 @@ impl Noise {
 /// The largest number of elements of a random input.
 const LARGEST_RANDOM: u64 = 1 << 30;
 
-/// Random inputs for a program: floats uniform in [0, 1), integers 0 or 1, symbols at `dims` or 1.
-pub fn random(manifest: &Manifest, dims: &Dims, seed: u64) -> Result<Inputs, Error> {
-    let values: Vec<Option<i64>> = manifest
-        .symbols
-        .iter()
-        .map(|symbol| match (&symbol.source, dims.get(&symbol.name)) {
-            (SymbolSource::Input { .. }, Some(range)) => Some(range.low),
-            (SymbolSource::Input { .. }, None) => Some(symbol.lo.max(1)),
-            (SymbolSource::Step { .. } | SymbolSource::State, _) => None,
-        })
-        .collect();
+/// Random values for the inputs of a program that are not given: floats uniform in [0, 1), integers 0 or 1. `sizes` are
+/// the values of its symbols.
+pub fn random(
+    manifest: &Manifest,
+    sizes: &[Option<i64>],
+    given: &Inputs,
+    seed: u64,
+) -> Result<Inputs, Error> {
     let mut noise = Noise(seed);
     let mut inputs = Inputs::new();
-    for port in &manifest.inputs {
+    for port in manifest.inputs.iter().filter(|port| !given.contains_key(&port.name)) {
         let fail = |reason: String| Error::Input { name: port.name.clone(), reason };
         let info = &manifest.tensors[port.tensor as usize];
         let shape = info
             .shape
             .iter()
-            .map(|dim: &DimExpr| dim.evaluate(&values).map(|value| value.max(0) as usize))
+            .map(|dim: &DimExpr| dim.evaluate(sizes).map(|value| value.max(0) as usize))
             .collect::<Result<Vec<usize>, _>>()
             .map_err(|error| fail(error.to_string()))?;
         let dtype =
@@ -100,29 +96,48 @@ pub fn element_type(dtype: tcc_runtime::DType) -> Option<DType> {
     DType::ALL.iter().copied().find(|known| tcc_passes::program::element_type(*known) == Some(dtype))
 }
 
-/// The inputs in the order of the manifest, as the runtime takes them; missing and extra ones are named.
-pub fn ordered<'d>(manifest: &Manifest, inputs: &'d Inputs) -> Result<Vec<TensorRef<'d>>, Error> {
+/// Inputs in the order of a manifest, in the form in which the runtime takes them.
+#[derive(Debug)]
+pub struct Ordered<'d> {
+    arrays: Vec<(tcc_runtime::DType, &'d Data)>,
+    /// The elements of those of strings.
+    texts: Vec<Option<Vec<String>>>,
+}
+
+impl Ordered<'_> {
+    /// The inputs, borrowed.
+    pub fn tensors(&self) -> Result<Vec<TensorRef<'_>>, Error> {
+        self.arrays
+            .iter()
+            .zip(&self.texts)
+            .map(|((dtype, data), texts)| {
+                Ok(match texts {
+                    Some(texts) => TensorRef::from_strings(data.shape(), texts)?,
+                    None => TensorRef::new(*dtype, data.shape(), data.bytes())?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The inputs in the order of the manifest; missing and extra ones are named.
+pub fn ordered<'d>(manifest: &Manifest, inputs: &'d Inputs) -> Result<Ordered<'d>, Error> {
     let expected: Vec<&str> = manifest.inputs.iter().map(|port| port.name.as_str()).collect();
     if let Some(extra) = inputs.keys().find(|name| !expected.contains(&name.as_str())) {
         let reason = format!("the model has no such input; it takes {}", expected.join(", "));
         return Err(Error::Input { name: extra.clone(), reason });
     }
-    manifest
-        .inputs
-        .iter()
-        .map(|port| {
-            let fail = |reason: String| Error::Input { name: port.name.clone(), reason };
-            let data = inputs.get(&port.name).ok_or_else(|| {
-                fail(
-                    "is missing; give it with --input NAME=FILE.npy, --inputs FILE.npz or --random SEED"
-                        .into(),
-                )
-            })?;
-            let dtype = tcc_passes::program::element_type(data.dtype())
-                .ok_or_else(|| fail(format!("the runtime has no {}", data.dtype())))?;
-            Ok(TensorRef::new(dtype, data.shape(), data.bytes())?)
-        })
-        .collect()
+    let mut ordered = Ordered { arrays: Vec::new(), texts: Vec::new() };
+    for port in &manifest.inputs {
+        let fail = |reason: String| Error::Input { name: port.name.clone(), reason };
+        let missing = "is missing; give it with --input NAME=FILE.npy, --inputs FILE.npz or --random SEED";
+        let data = inputs.get(&port.name).ok_or_else(|| fail(missing.into()))?;
+        let dtype = tcc_passes::program::element_type(data.dtype())
+            .ok_or_else(|| fail(format!("the runtime has no {}", data.dtype())))?;
+        ordered.arrays.push((dtype, data));
+        ordered.texts.push(texts(data).map(|texts| texts.into_iter().map(str::to_owned).collect()));
+    }
+    Ok(ordered)
 }
 
 /// A result of the runtime as tensor contents.

@@ -24,6 +24,7 @@
 //! | [`verify`] | compiled results against the reference interpreter |
 //! | [`output`] | files written all at once |
 //! | [`npz`] | NumPy files |
+//! | [`sizes`] | sizes of dimensions that nobody gave |
 //! | [`staticlib`] | static libraries for C programs |
 
 pub mod compile;
@@ -38,6 +39,7 @@ pub mod npz;
 pub mod output;
 pub mod profile;
 pub mod report;
+pub mod sizes;
 pub mod staticlib;
 pub mod target;
 pub mod verify;

@@ -95,8 +95,8 @@ impl Target {
 
     /// Schedule parameters.
     pub fn tuning(&self) -> Tuning {
-        if let Backend::Ptx(_) = &self.backend {
-            return tcc_ptx::schedule::tuning();
+        if let Backend::Ptx(target) = &self.backend {
+            return tcc_ptx::schedule::tuning(target);
         }
         let cache =
             |level: usize, default: u64| self.cost.caches.get(level).map_or(default, |cache| cache.bytes);

@@ -12,8 +12,9 @@ fn profiled(model: &str, runs: u32) -> (Compiled, Profile) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/c").join(model);
     let model = Model::open(&path).unwrap();
     let compiled = compile(&model, &CompileOptions::new(Target::named("cranelift").unwrap())).unwrap();
-    let values = random(&compiled.manifest, &Default::default(), 0).unwrap();
-    let inputs = ordered(&compiled.manifest, &values).unwrap();
+    let values = random(&compiled.manifest, &[], &Default::default(), 0).unwrap();
+    let ordered = ordered(&compiled.manifest, &values).unwrap();
+    let inputs = ordered.tensors().unwrap();
     let mut profile = describe(&compiled.manifest, &inputs, &Machine::host(), 1);
     if runs > 0 {
         let mut session = Session::new(&compiled.executable().unwrap(), 1).unwrap();

@@ -46,7 +46,7 @@ impl Lowering<'_, '_> {
                 self.builder.seal_block(join);
             }
             // `supported` has refused it.
-            Stmt::Barrier => {}
+            Stmt::Barrier | Stmt::Warp(_) => {}
         }
     }
 
@@ -111,7 +111,7 @@ impl Lowering<'_, '_> {
     /// the next, so that all it loads is used before the loop ends.
     fn accumulates(&self, body: &[Stmt]) -> bool {
         body.iter().all(|stmt| match stmt {
-            Stmt::Store { .. } | Stmt::Barrier => false,
+            Stmt::Store { .. } | Stmt::Barrier | Stmt::Warp(_) => false,
             Stmt::For { body, .. } => self.accumulates(body),
             Stmt::If { then, otherwise, .. } => self.accumulates(then) && self.accumulates(otherwise),
             // What the loop itself declares is gone after it.

@@ -11,7 +11,7 @@
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Function, ScalarOp};
 use tcc_kernel::Kernel;
-use tcc_kernel::ir::{Expr, LoopKind, Space, Stmt};
+use tcc_kernel::ir::{Expr, LoopKind, Space, Stmt, Ty};
 
 /// Most lanes of a vector; each register of it is an instruction for every operation.
 const LARGEST_VECTOR: u16 = 1024;
@@ -48,7 +48,8 @@ pub(crate) fn check(kernel: &Kernel) -> Result<(), String> {
             Expr::Const(_) | Expr::Dim(_) | Expr::Call(..) => {}
             other => error = Some(format!("count of buffer '{}' with {}", buffer.name, name_of(other))),
         });
-        error.map_or_else(|| expression(kernel, &buffer.count), Err)?;
+        error.map_or(Ok(()), Err)?;
+        expression(kernel, &buffer.count)?;
     }
     for variable in &kernel.variables {
         if !is_storable(variable.ty.dtype) {
@@ -74,11 +75,13 @@ fn block(kernel: &Kernel, block_: &[Stmt]) -> Result<(), String> {
                 block(kernel, body)?;
             }
             Stmt::For { kind, .. } => return Err(format!("loop of kind {kind:?}")),
-            Stmt::Assign { value, .. } => expression(kernel, value)?,
+            Stmt::Assign { value, .. } => {
+                expression(kernel, value)?;
+            }
             Stmt::Store { index, value, valid, .. } => {
                 expression(kernel, index)?;
                 expression(kernel, value)?;
-                valid.iter().try_for_each(|valid| expression(kernel, valid))?;
+                valid.iter().try_for_each(|valid| expression(kernel, valid).map(drop))?;
             }
             Stmt::If { condition, then, otherwise } => {
                 expression(kernel, condition)?;
@@ -86,23 +89,45 @@ fn block(kernel: &Kernel, block_: &[Stmt]) -> Result<(), String> {
                 block(kernel, otherwise)?;
             }
             Stmt::Barrier => return Err("a barrier".to_owned()),
+            Stmt::Warp(_) => return Err("a statement of a GPU warp".to_owned()),
         }
     }
     Ok(())
 }
 
-fn expression(kernel: &Kernel, expr: &Expr) -> Result<(), String> {
-    let mut error = None;
-    expr.visit(&mut |part| {
-        if error.is_none() {
-            error = refusal(kernel, part);
-        }
+/// Checks an expression and its parts, each once, and returns its type.
+fn expression(kernel: &Kernel, expr: &Expr) -> Result<Ty, String> {
+    let (mut error, mut last) = (None, None);
+    let ty = kernel.type_over(expr, &mut |part| {
+        let ty = expression(kernel, part).unwrap_or_else(|refusal| {
+            error.get_or_insert(refusal);
+            Ty::INDEX
+        });
+        last = Some(ty);
+        ty
     });
-    error.map_or(Ok(()), Err)
+    error.map_or(Ok(()), Err)?;
+    // The parts that have no say in the type.
+    match expr {
+        Expr::Load { index, valid, .. } => {
+            expression(kernel, index)?;
+            valid.iter().try_for_each(|valid| expression(kernel, valid).map(drop))?;
+        }
+        Expr::Ramp { base: part, .. } | Expr::Shuffle(_, part, _) => drop(expression(kernel, part)?),
+        Expr::Fma(a, b, _) | Expr::Dot { a, b, .. } => {
+            expression(kernel, a)?;
+            expression(kernel, b)?;
+        }
+        _ => {}
+    }
+    match refusal(expr, ty, last) {
+        Some(refusal) => Err(refusal),
+        None => Ok(ty),
+    }
 }
 
-fn refusal(kernel: &Kernel, expr: &Expr) -> Option<String> {
-    let ty = kernel.type_of(expr);
+/// Why an expression of this type, with a last part of type `last`, has no lowering.
+fn refusal(expr: &Expr, ty: Ty, last: Option<Ty>) -> Option<String> {
     if !is_storable(ty.dtype) {
         return Some(format!("a value of {}", ty.dtype));
     }
@@ -110,9 +135,9 @@ fn refusal(kernel: &Kernel, expr: &Expr) -> Option<String> {
         return Some(format!("a vector of {} lanes", ty.lanes));
     }
     match expr {
-        Expr::Call(ScalarOp::Call(function), args) => {
+        Expr::Call(ScalarOp::Call(function), _) => {
             // The operands' type; of a selection, that of what is selected.
-            let dtype = args.last().map_or(ty.dtype, |arg| kernel.type_of(arg).dtype);
+            let dtype = last.map_or(ty.dtype, |ty| ty.dtype);
             (!has_lowering(*function, dtype)).then(|| format!("{} of {dtype}", function.text()))
         }
         Expr::Dim(number) if *number >= LARGEST_LIST => Some(format!("dimension {number}")),

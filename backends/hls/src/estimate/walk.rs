@@ -83,7 +83,7 @@ impl<'k> Times<'k> {
                     self.block(then);
                     self.block(otherwise);
                 }
-                Stmt::Barrier => {}
+                Stmt::Barrier | Stmt::Warp(_) => {}
             }
         }
     }
@@ -191,7 +191,7 @@ impl Carried<'_> {
                     self.block(then);
                     self.block(otherwise);
                 }
-                Stmt::Barrier => {}
+                Stmt::Barrier | Stmt::Warp(_) => {}
             }
         }
     }

@@ -240,7 +240,7 @@ fn by_rows(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerErro
     let stmts = lowering.parallel_rows(&q.shape[..3], &mut |this, at| {
         let (batch, head, row) = (at[0].clone(), at[1].clone(), at[2].clone());
         let kv_head = head.clone().times(kv_heads.clone()).over(q_heads.clone());
-        let values = Line { extent: value_depth.clone(), lanes };
+        let values = Line { extent: value_depth.clone(), lanes, warp: None };
         let (largest, set_largest) = this.assign("largest", constant(f64::NEG_INFINITY));
         let (total, set_total) = this.assign("total", constant(0.0));
         let mut stmts = vec![set_largest, set_total];
@@ -265,7 +265,7 @@ fn by_rows(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerErro
         let count = end.minus(first.clone()).at_least(Expr::index(0));
         stmts.push(this.for_loop("key", count, LoopKind::Serial, |this, key| {
             let key = first.plus(key);
-            let line = Line { extent: depth.clone(), lanes };
+            let line = Line { extent: depth.clone(), lanes, warp: None };
             let (mut stmts, dot) = line.reduce(this, ReduceKind::Sum, compute, &mut |this, channel| {
                 let a = this
                     .load(Argument::Operand(0), &[batch.clone(), head.clone(), row.clone(), channel.clone()]);

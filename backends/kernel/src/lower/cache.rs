@@ -276,7 +276,7 @@ fn append_row(this: &mut Lowering, cache: &Cache, place: &Place, row: &Expr, hea
     vec![this.for_loop("group", groups, LoopKind::Serial, |this, group| {
         let start = group.clone().times(Expr::index(SCALE_GROUP));
         let lanes = this.tuning.lanes(DType::F32);
-        let line = Line { extent: Expr::index(SCALE_GROUP), lanes };
+        let line = Line { extent: Expr::index(SCALE_GROUP), lanes, warp: None };
         let (mut stmts, largest) = line.reduce(this, ReduceKind::Max, DType::F32, &mut |this, at| {
             (vec![], Expr::call(Function::Abs, vec![value(this, start.clone().plus(at))]))
         });

@@ -14,6 +14,9 @@ use super::{Argument, LowerError, Lowering, PackedLayout, Packing, Tuning};
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Var};
 use crate::steps::{DOT_GROUP, Tail};
 
+/// Rows that a number unknown at compile time counts as: extents are often multiples of powers of two.
+const UNKNOWN_ROWS: i64 = 64;
+
 /// A register tile: rows by vectors of lanes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tile {
@@ -25,34 +28,40 @@ pub struct Tile {
 
 impl Tile {
     /// The tile with the least modelled time for `rows` x `columns` results with vectors of `native` lanes.
-    ///
-    /// The model counts, for a step of the summed axis, multiply-adds at two a cycle, loads at two a cycle (one for each
-    /// vector of lanes and for each broadcast row), and four cycles that a dependent multiply-add takes.
     pub fn choose(rows: Option<i64>, columns: Option<i64>, native: i64, tuning: &Tuning) -> Tile {
+        Tile::modelled(rows, columns, native, tuning).0
+    }
+
+    /// The tile with the least modelled time, and that time: cycles for a step of the summed axis over all results, or over
+    /// one row where the number of rows is not known and counts as [`UNKNOWN_ROWS`].
+    ///
+    /// The model counts multiply-adds at two a cycle, loads at two a cycle (one for each vector of lanes and for each
+    /// broadcast row), and four cycles that a dependent multiply-add takes.
+    pub fn modelled(rows: Option<i64>, columns: Option<i64>, native: i64, tuning: &Tuning) -> (Tile, f64) {
         let registers = i64::from(tuning.vector_registers);
         let vectors = columns.map_or(2, |columns| (columns + native - 1) / native).max(1);
-        let mut best = (f64::INFINITY, Tile { rows: 1, lanes: native });
+        let mut best = (Tile { rows: 1, lanes: native }, f64::INFINITY);
         for across in 1..=vectors.min(4) {
             let room = ((registers - 2 - across) / across).max(1);
             for down in 1..=rows.unwrap_or(room).clamp(1, room) {
                 let work = (down * across) as f64 / 2.0;
                 let step = work.max((down + across) as f64 / 2.0).max(4.0) + 0.5;
-                let tiles_down = rows.map_or(1.0 / down as f64, |rows| ((rows + down - 1) / down) as f64);
+                let tiles = |rows: i64| ((rows + down - 1) / down) as f64;
+                let tiles_down = rows.map_or_else(|| tiles(UNKNOWN_ROWS) / UNKNOWN_ROWS as f64, tiles);
                 let tiles_across = ((vectors + across - 1) / across) as f64;
                 let time = step * tiles_down * tiles_across;
-                if time < best.0 {
-                    best = (time, Tile { rows: down, lanes: across * native });
+                if time < best.1 {
+                    best = (Tile { rows: down, lanes: across * native }, time);
                 }
             }
         }
-        let mut tile = best.1;
         // Few columns: no wider than the power of two that holds them.
         if let Some(columns) = columns
             && columns < native
         {
-            tile.lanes = (columns.max(1) as u64).next_power_of_two() as i64;
+            best.0.lanes = (columns.max(1) as u64).next_power_of_two() as i64;
         }
-        tile
+        best
     }
 }
 
@@ -189,13 +198,15 @@ pub fn contract(
         }
     };
 
-    let lanes_known = lane_label.and_then(|label| extent_of(lowering, label).as_const());
-    // The row axis: the last result axis that the vector operand does not have.
-    let row_label = spec.out[..spec.out.len().saturating_sub(1)]
-        .iter()
-        .rev()
-        .copied()
-        .find(|label| !vector_labels.contains(label) && !extent_of(lowering, *label).is(1));
+    // A scalar result has one lane.
+    let lanes_known = lane_label.map_or(Some(1), |label| extent_of(lowering, label).as_const());
+    // The row axis: of the result axes that the vector operand does not have, the innermost of the other operand, whose rows
+    // then are neighbours in memory.
+    let row_label = other_labels.iter().rev().copied().find(|label| {
+        spec.out[..spec.out.len().saturating_sub(1)].contains(label)
+            && !vector_labels.contains(label)
+            && !extent_of(lowering, *label).is(1)
+    });
     let rows_known = row_label.map_or(Some(1), |label| extent_of(lowering, label).as_const());
     let native = i64::from(lowering.tuning.lanes(accumulator));
     let tile = Tile::choose(rows_known, lanes_known, native, lowering.tuning);
@@ -225,6 +236,7 @@ pub fn contract(
             vector_source = lowering.packed(Packing {
                 operand: vector_operand,
                 source: source.shape.clone(),
+                winograd: None,
                 layout: packed.clone(),
                 packed: ty,
             });

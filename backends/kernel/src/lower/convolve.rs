@@ -1,5 +1,5 @@
-//! Convolutions: register-tiled over output channels and positions of the last spatial axis (channels last), depthwise,
-//! transposed, and a plain nest for channels first.
+//! Convolutions: register-tiled over output channels and positions of the last spatial axis (channels last), by Winograd's
+//! algorithms where they pay, depthwise, and a plain nest for channels first.
 
 use tcc_ir::contraction::ContractionSpec;
 use tcc_ir::dim::Dim;
@@ -11,26 +11,36 @@ use tcc_ir::words::{Layout, PadKind};
 
 use super::contract::{LanesAt, Nest, Tile, multiplies_bytes, multiply_add, schedule};
 use super::gpu;
+use super::winograd::{Plan, winograd};
 use super::{Argument, LowerError, Lowering, PackedLayout, Packing};
 use crate::ir::{Access, Expr, LoopKind, Space, Stmt, Var};
 use crate::steps::DOT_GROUP;
 
 /// Attributes of a convolution with its operands' roles.
-struct Geometry {
-    layout: Layout,
-    groups: usize,
-    strides: Vec<i64>,
-    dilations: Vec<i64>,
+pub struct Geometry {
+    /// Order of the axes.
+    pub layout: Layout,
+    /// Groups of channels.
+    pub groups: usize,
+    /// Step of each spatial axis.
+    pub strides: Vec<i64>,
+    /// Distance of taps on each spatial axis.
+    pub dilations: Vec<i64>,
     /// Low padding of each spatial axis.
-    low: Vec<i64>,
-    high: Vec<i64>,
-    accumulator: DType,
-    epilogue: ScalarExpr,
-    spatial: usize,
+    pub low: Vec<i64>,
+    /// High padding of each spatial axis.
+    pub high: Vec<i64>,
+    /// Type of the sums.
+    pub accumulator: DType,
+    /// What is done to each sum.
+    pub epilogue: ScalarExpr,
+    /// Number of spatial axes.
+    pub spatial: usize,
 }
 
 impl Geometry {
-    fn of(lowering: &Lowering, operator: &Operator) -> Result<Geometry, LowerError> {
+    /// The attributes of an operator.
+    pub fn of(lowering: &Lowering, operator: &Operator) -> Result<Geometry, LowerError> {
         let (Operator::Convolve { layout, groups, strides, dilations, pads, accumulator, epilogue }
         | Operator::ConvolveTranspose {
             layout,
@@ -60,7 +70,7 @@ impl Geometry {
     }
 
     /// Coordinates of an image-like tensor.
-    fn image(&self, batch: Expr, channel: Expr, spatial: Vec<Expr>) -> Vec<Expr> {
+    pub fn image(&self, batch: Expr, channel: Expr, spatial: Vec<Expr>) -> Vec<Expr> {
         match self.layout {
             Layout::ChannelsFirst => [vec![batch, channel], spatial].concat(),
             Layout::ChannelsLast => [vec![batch], spatial, vec![channel]].concat(),
@@ -68,28 +78,31 @@ impl Geometry {
     }
 
     /// Coordinates of a filter: `outer` is the axis that stands first in channels-first order.
-    fn filter(&self, outer: Expr, inner: Expr, spatial: Vec<Expr>) -> Vec<Expr> {
+    pub fn filter(&self, outer: Expr, inner: Expr, spatial: Vec<Expr>) -> Vec<Expr> {
         match self.layout {
             Layout::ChannelsFirst => [vec![outer, inner], spatial].concat(),
             Layout::ChannelsLast => [spatial, vec![inner, outer]].concat(),
         }
     }
 
-    fn channels(&self, ty: &TensorType) -> Dim {
+    /// Number of channels of an image-like tensor.
+    pub fn channels(&self, ty: &TensorType) -> Dim {
         match self.layout {
             Layout::ChannelsFirst => ty.shape[1].clone(),
             Layout::ChannelsLast => ty.shape[ty.rank() - 1].clone(),
         }
     }
 
-    fn extents(&self, ty: &TensorType) -> Vec<Dim> {
+    /// Spatial extents of an image-like tensor.
+    pub fn extents(&self, ty: &TensorType) -> Vec<Dim> {
         match self.layout {
             Layout::ChannelsFirst => ty.shape[2..].to_vec(),
             Layout::ChannelsLast => ty.shape[1..ty.rank() - 1].to_vec(),
         }
     }
 
-    fn filter_extents(&self, ty: &TensorType) -> Vec<Dim> {
+    /// Taps of a filter along each spatial axis.
+    pub fn filter_extents(&self, ty: &TensorType) -> Vec<Dim> {
         match self.layout {
             Layout::ChannelsFirst => ty.shape[2..].to_vec(),
             Layout::ChannelsLast => ty.shape[..ty.rank() - 2].to_vec(),
@@ -124,10 +137,14 @@ pub fn convolve(lowering: &mut Lowering, operator: &Operator) -> Result<(), Lowe
             dilations: &geometry.dilations,
             low: &geometry.low,
             epilogue: &geometry.epilogue,
+            packed: None,
         };
-        if gpu::convolve(lowering, device, geometry.accumulator, &convolution)? {
+        if gpu::convolve(lowering, device, geometry.accumulator, convolution)? {
             return Ok(());
         }
+    }
+    if let Some(plan) = Plan::choose(lowering, &geometry) {
+        return winograd(lowering, &geometry, &plan);
     }
     match geometry.layout {
         Layout::ChannelsLast if geometry.is_depthwise(lowering) => depthwise(lowering, &geometry),
@@ -229,6 +246,7 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
             lowering.packed(Packing {
                 operand: 1,
                 source: filter.shape.clone(),
+                winograd: None,
                 layout: layout.clone(),
                 packed,
             }),
@@ -324,7 +342,7 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
 }
 
 /// Epilogue and store of a convolution result at output coordinates.
-fn finish(lowering: &mut Lowering, epilogue: &ScalarExpr, sum: Expr, at: &[Expr]) -> Vec<Stmt> {
+pub fn finish(lowering: &mut Lowering, epilogue: &ScalarExpr, sum: Expr, at: &[Expr]) -> Vec<Stmt> {
     let mut inputs = vec![sum];
     for operand in 2..lowering.operands.len() {
         inputs.push(lowering.load_broadcast(Argument::Operand(operand), at));
@@ -334,11 +352,21 @@ fn finish(lowering: &mut Lowering, epilogue: &ScalarExpr, sum: Expr, at: &[Expr]
     stmts
 }
 
-/// Output positions whose sums a depthwise tile keeps in registers.
-const DEPTHWISE_ROWS: i64 = 4;
+/// Output positions whose sums a depthwise tile keeps in registers: as many as keep two multiply-adds a cycle going.
+const DEPTHWISE_ROWS: i64 = 8;
+
+/// Vectors of channels that a position at the border takes at a time, for the same reason.
+const BORDER_VECTORS: u16 = 4;
+
+/// Positions of a tile, for `interior` positions in a row that a tile may hold: the fewest rounds, then the least overlap.
+fn depthwise_rows(interior: Option<i64>) -> i64 {
+    let Some(interior) = interior.filter(|interior| *interior > 0) else { return DEPTHWISE_ROWS };
+    let rounds = (interior + DEPTHWISE_ROWS - 1) / DEPTHWISE_ROWS;
+    (interior + rounds - 1) / rounds
+}
 
 /// Channels-last depthwise convolution: vectors of channels, a few neighbouring positions at a time where all taps are
-/// inside, single positions with bounded taps at the borders.
+/// inside, single positions with bounded taps at the borders. The last tile of a row moves back to end with it.
 fn depthwise(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError> {
     let spatial = geometry.spatial;
     let result = lowering.results[0].clone();
@@ -360,16 +388,26 @@ fn depthwise(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerEr
     let left = Expr::index(low.max(0)).over_up(Expr::index(stride)).at_most(width.clone());
     let room = input_width.plus(Expr::index(low)).minus(reach).at_least(Expr::index(0));
     let right = room.over_up(Expr::index(stride)).at_most(width.clone()).at_least(left.clone());
+    let interior = right.clone().minus(left.clone());
+    let rows = depthwise_rows(interior.as_index());
+    let fits = Expr::index(rows).less_equal(interior.clone());
+    let (tiles, tiled_end) = match interior.as_index() {
+        Some(interior) if interior < rows => (Expr::index(0), left.clone()),
+        Some(_) => (interior.over_up(Expr::index(rows)), right.clone()),
+        None => (
+            fits.clone().choose(interior.over_up(Expr::index(rows)), Expr::index(0)),
+            fits.choose(right.clone(), left.clone()),
+        ),
+    };
     let body = lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
         let outer = this.decode(task, &outer_shape);
-        let tiles = right.clone().minus(left.clone()).over(Expr::index(DEPTHWISE_ROWS));
-        let tiled_end = left.clone().plus(tiles.clone().times(Expr::index(DEPTHWISE_ROWS)));
         let mut stmts = Vec::new();
         let borders = [(Expr::index(0), left.clone()), (tiled_end, width.clone())];
         let tiles_loop = this.for_loop("tile", tiles, LoopKind::Serial, |this, tile| {
-            let first = left.clone().plus(tile.times(Expr::index(DEPTHWISE_ROWS)));
+            let first = left.clone().plus(tile.times(Expr::index(rows)));
+            let first = first.at_most(right.clone().minus(Expr::index(rows)));
             this.vector_line(Expr::index(0), channels.clone(), lanes, &mut |this, channel| {
-                depthwise_tile(this, geometry, &taps, &outer, first.clone(), DEPTHWISE_ROWS, channel, false)
+                depthwise_tile(this, geometry, &taps, &outer, first.clone(), rows, channel, false)
             })
         });
         stmts.push(tiles_loop);
@@ -380,6 +418,7 @@ fn depthwise(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerEr
                 LoopKind::Serial,
                 |this, offset| {
                     let first = start.plus(offset);
+                    let lanes = if lanes > 1 { lanes * BORDER_VECTORS } else { lanes };
                     this.vector_line(Expr::index(0), channels.clone(), lanes, &mut |this, channel| {
                         depthwise_tile(this, geometry, &taps, &outer, first.clone(), 1, channel, true)
                     })
@@ -522,82 +561,9 @@ fn plain(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
 }
 
 /// Batch, channel and spatial coordinates of an image-like tensor.
-fn split_image(geometry: &Geometry, at: &[Expr]) -> (Expr, Expr, Vec<Expr>) {
+pub fn split_image(geometry: &Geometry, at: &[Expr]) -> (Expr, Expr, Vec<Expr>) {
     match geometry.layout {
         Layout::ChannelsFirst => (at[0].clone(), at[1].clone(), at[2..].to_vec()),
         Layout::ChannelsLast => (at[0].clone(), at[at.len() - 1].clone(), at[1..at.len() - 1].to_vec()),
     }
-}
-
-/// Transposed convolution, gathering: each output element sums the taps whose input position is a whole number.
-pub fn convolve_transpose(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerError> {
-    let geometry = Geometry::of(lowering, operator)?;
-    let geometry = &geometry;
-    let result = lowering.results[0].clone();
-    let (input, filter) = (lowering.operands[0].clone(), lowering.operands[1].clone());
-    let groups = Dim::from(geometry.groups);
-    let in_per_group = geometry.channels(&input).floor_div(&groups);
-    let out_per_group = geometry.channels(&result).floor_div(&groups);
-    let taps = geometry.filter_extents(&filter);
-    let input_extents = geometry.extents(&input);
-    let vectors = geometry.layout == Layout::ChannelsLast && geometry.groups == 1;
-    let lanes = if vectors { lowering.tuning.lanes(geometry.accumulator) } else { 1 };
-    let stmts = lowering.parallel_nest(&result.shape, lanes, &mut |this, at| {
-        let (batch, out_channel, positions) = split_image(geometry, at);
-        let (in_count, out_count) = (this.dim(&in_per_group), this.dim(&out_per_group));
-        let (group, within) = match geometry.groups {
-            1 => (Expr::index(0), out_channel.clone()),
-            _ => (out_channel.clone().over(out_count.clone()), out_channel.clone().remainder(out_count)),
-        };
-        let (sum, first) = this.assign("sum", Expr::constant(geometry.accumulator, 0.0));
-        let counters: Vec<Var> =
-            (0..geometry.spatial).map(|axis| this.kernel.counter(&format!("k{axis}"))).collect();
-        let taps_at: Vec<Expr> = counters.iter().map(|var| Expr::Var(*var)).collect();
-        let (mut reads, mut conditions) = (Vec::new(), Vec::new());
-        for axis in 0..geometry.spatial {
-            let stride = Expr::index(geometry.strides[axis]);
-            let extent = this.dim(&input_extents[axis]);
-            // position = input * stride - low + tap * dilation
-            let reached = positions[axis].clone().plus(Expr::index(geometry.low[axis]));
-            let offset = reached.minus(taps_at[axis].clone().times(Expr::index(geometry.dilations[axis])));
-            let source = offset.clone().over(stride.clone());
-            conditions.push(Expr::index(0).less_equal(offset.clone()));
-            if geometry.strides[axis] > 1 {
-                let whole = Expr::call(
-                    tcc_ir::scalar::Function::Equal,
-                    vec![offset.remainder(stride), Expr::index(0)],
-                );
-                conditions.push(whole);
-            }
-            conditions.push(source.clone().less(extent));
-            reads.push(source);
-        }
-        let inner = this.for_loop("c", in_count.clone(), LoopKind::Serial, |this, channel| {
-            let in_channel = group.clone().times(in_count.clone()).plus(channel);
-            let x = this.load(
-                Argument::Operand(0),
-                &geometry.image(batch.clone(), in_channel.clone(), reads.clone()),
-            );
-            let w = this
-                .load(Argument::Operand(1), &geometry.filter(in_channel, within.clone(), taps_at.clone()));
-            let x = x.cast(input.dtype(), geometry.accumulator);
-            let w = w.cast(filter.dtype(), geometry.accumulator);
-            vec![Stmt::Assign { var: sum, value: multiply_add(geometry.accumulator, x, w, Expr::Var(sum)) }]
-        });
-        let condition = conditions.into_iter().reduce(Expr::both);
-        let mut body = match condition {
-            Some(condition) => vec![Stmt::If { condition, then: vec![inner], otherwise: vec![] }],
-            None => vec![inner],
-        };
-        for axis in (0..geometry.spatial).rev() {
-            let extent = this.dim(&taps[axis]);
-            body = vec![Stmt::For { var: counters[axis], extent, kind: LoopKind::Serial, body }];
-        }
-        let mut stmts = vec![first];
-        stmts.extend(body);
-        stmts.extend(finish(this, &geometry.epilogue, Expr::Var(sum), at));
-        stmts
-    });
-    lowering.launch(stmts, false);
-    Ok(())
 }

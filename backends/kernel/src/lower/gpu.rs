@@ -4,7 +4,10 @@
 
 mod contract;
 mod convolve;
+mod matrix;
 mod product;
+mod rows;
+mod vectors;
 
 pub use contract::contract;
 pub use convolve::{Convolution, convolve};
@@ -14,4 +17,6 @@ pub use convolve::{Convolution, convolve};
 pub struct Gpu {
     /// Shared memory that a block declares at most, in bytes.
     pub shared_bytes: u64,
+    /// True where warps multiply matrices of 16-bit floats and bytes, and copies go past the registers.
+    pub tensor_cores: bool,
 }

@@ -5,7 +5,7 @@ use tcc_ir::scalar::Function;
 use tcc_ir::words::PadKind;
 
 use super::{Argument, LowerError, Lowering};
-use crate::ir::{Expr, LoopKind, Stmt};
+use crate::ir::{BufferId, Expr, LoopKind, Stmt};
 
 /// A copy in row-major order.
 pub fn copy(lowering: &mut Lowering) -> Result<(), LowerError> {
@@ -66,17 +66,38 @@ pub fn transpose_into(
         let own: Vec<Expr> = by_source.iter().map(|group| at[*group].clone()).collect();
         let (read, write) = (this.buffer(from), this.buffer(to));
         let (from_index, to_index) = (this.linear(&source_extents, &own), this.linear(&extents, at));
-        vec![Stmt::Store { buffer: write, index: to_index, value: Expr::load(read, from_index), valid: None }]
+        Move { read, from: from_index, write, to: to_index }
     };
-    let stmts = if inner_moves {
-        blocked_transpose(lowering, &extents, by_source[last], element)
-    } else {
-        lowering.parallel_nest(&extents, lanes, &mut |this, at| {
-            element(this, if groups.is_empty() { &[] } else { at })
-        })
-    };
+    let few =
+        extents.last().and_then(Dim::as_const).is_some_and(|columns| (2..=MOST_PLANES).contains(&columns));
+    let stmts =
+        if inner_moves && few && by_source[last] + 1 == last && source.dtype().bits() == 32 && lanes > 1 {
+            interleave(lowering, &extents, lanes, element)
+        } else if inner_moves {
+            blocked_transpose(lowering, &extents, by_source[last], element)
+        } else {
+            lowering.parallel_nest(&extents, lanes, &mut |this, at| {
+                vec![element(this, if groups.is_empty() { &[] } else { at }).single()]
+            })
+        };
     lowering.launch(stmts, false);
     Ok(())
+}
+
+/// Where an element comes from and goes to.
+struct Move {
+    read: BufferId,
+    from: Expr,
+    write: BufferId,
+    to: Expr,
+}
+
+impl Move {
+    /// The copy of one element.
+    fn single(self) -> Stmt {
+        let value = Expr::load(self.read, self.from);
+        Stmt::Store { buffer: self.write, index: self.to, value, valid: None }
+    }
 }
 
 /// True where axis `b` follows axis `a` in the source but for axes of extent 1.
@@ -90,7 +111,7 @@ fn blocked_transpose(
     lowering: &mut Lowering,
     extents: &[Dim],
     source_inner: usize,
-    element: impl Fn(&mut Lowering, &[Expr]) -> Vec<Stmt>,
+    element: impl Fn(&mut Lowering, &[Expr]) -> Move,
 ) -> Vec<Stmt> {
     let last = extents.len() - 1;
     let block = Expr::index(TRANSPOSE_BLOCK);
@@ -116,10 +137,78 @@ fn blocked_transpose(
                     }
                     at[source_inner] = row_base.plus(row);
                     at[last] = column_base.plus(column);
-                    element(this, &at)
+                    vec![element(this, &at).single()]
                 })]
             })]
         })]
+    })]
+}
+
+/// Most planes that [`interleave`] takes: each vector of results is shuffled together from all of them.
+const MOST_PLANES: i64 = 4;
+
+/// Makes rows of the last axis out of a few planes, its columns: a vector of each plane, shuffled into as many vectors of
+/// the result.
+fn interleave(
+    lowering: &mut Lowering,
+    extents: &[Dim],
+    lanes: u16,
+    element: impl Fn(&mut Lowering, &[Expr]) -> Move,
+) -> Vec<Stmt> {
+    let last = extents.len() - 1;
+    let planes = extents[last].as_const().unwrap_or(0) as u16;
+    let width = i64::from(lanes);
+    let block = width * 32;
+    let mut domain = extents[..last].to_vec();
+    domain[last - 1] = extents[last - 1].ceil_div(&Dim::Const(block));
+    let tasks = Dim::product(&domain);
+    let tasks = lowering.dim(&tasks);
+    let rows = lowering.dim(&extents[last - 1]);
+    vec![lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
+        let mut outer = this.decode(task, &domain);
+        let base = outer.pop().unwrap_or(Expr::index(0)).times(Expr::index(block));
+        let count = rows.minus(base.clone()).at_most(Expr::index(block));
+        let at = |row: Expr, plane: Expr| [outer.clone(), vec![base.clone().plus(row), plane]].concat();
+        let vectors = count.clone().over(Expr::index(width));
+        let whole = this.for_loop("v", vectors.clone(), LoopKind::Serial, |this, vector| {
+            let row = vector.times(Expr::index(width));
+            let mut stmts = Vec::new();
+            let mut values = Vec::new();
+            for plane in 0..planes {
+                let from = element(this, &at(row.clone(), Expr::index(i64::from(plane))));
+                let value = Expr::Load { buffer: from.read, index: Box::new(from.from), lanes, valid: None };
+                let ty = this.kernel.type_of(&value);
+                let var = this.kernel.variable("plane", ty);
+                stmts.push(Stmt::Assign { var, value });
+                values.push(Expr::Var(var));
+            }
+            let to = element(this, &at(row, Expr::index(0)));
+            for part in 0..planes {
+                // Lane `l` is row `p / planes` of plane `p % planes`, for `p` counted over all parts.
+                let place = |lane: u16| part * lanes + lane;
+                let mut value = values[0].clone();
+                for plane in 1..planes {
+                    let picks = (0..lanes).map(|lane| match (place(lane) % planes, place(lane) / planes) {
+                        (own, row) if own == plane => lanes + row,
+                        (0, row) if plane == 1 => row,
+                        _ => lane,
+                    });
+                    let next = Box::new(values[plane as usize].clone());
+                    value = Expr::Shuffle(Box::new(value), next, picks.collect());
+                }
+                let index = to.to.clone().plus(Expr::index(i64::from(part * lanes)));
+                stmts.push(Stmt::Store { buffer: to.write, index, value, valid: None });
+            }
+            stmts
+        });
+        let done = vectors.times(Expr::index(width));
+        let rest = this.for_loop("row", count.minus(done.clone()), LoopKind::Serial, |this, row| {
+            let extent = Expr::index(i64::from(planes));
+            vec![this.for_loop("plane", extent, LoopKind::Serial, |this, plane| {
+                vec![element(this, &at(done.plus(row), plane)).single()]
+            })]
+        });
+        vec![whole, rest]
     })]
 }
 

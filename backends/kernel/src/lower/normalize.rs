@@ -34,9 +34,9 @@ pub fn normalize(
     let count = Dim::product(reduced.iter().map(|axis| &source.shape[*axis]));
     let count = lowering.dim(&count).cast(DType::I64, compute);
     let extent = lowering.dim(&source.shape[*last]);
-    let stmts = lowering.parallel_rows(&domain, &mut |this, at| {
+    let mut row = |this: &mut Lowering, at: &[Expr], warp: Option<Expr>| {
         let fixed: Vec<(usize, Expr)> = kept.iter().copied().zip(at.iter().cloned()).collect();
-        let line = Line { extent: extent.clone(), lanes };
+        let line = Line { extent: extent.clone(), lanes, warp };
         let coordinates = |outer: &[Expr], position: Expr| -> Vec<Expr> {
             let mut all = vec![Expr::index(0); rank];
             fixed.iter().for_each(|(axis, at)| all[*axis] = at.clone());
@@ -92,7 +92,11 @@ pub fn normalize(
             })
         }));
         stmts
-    });
+    };
+    let stmts = match contiguous {
+        true => lowering.rows(&domain, (&source.shape[*last], compute), &mut row),
+        false => lowering.parallel_rows(&domain, &mut |this, at| row(this, at, None)),
+    };
     lowering.launch(stmts, false);
     Ok(())
 }

@@ -5,6 +5,7 @@ use tcc_ir::data::{Data, DataError};
 use tcc_ir::dim::Dim;
 use tcc_ir::types::TensorType;
 
+use super::winograd::Algorithm;
 use crate::ir::Expr;
 
 /// An order of a tensor's elements in which vectors of one axis are consecutive.
@@ -30,10 +31,22 @@ pub struct Packing {
     pub operand: usize,
     /// The shape under which the operand is seen: as many elements as it has.
     pub source: Vec<Dim>,
+    /// The transformation of filters that comes before the order.
+    pub winograd: Option<&'static Algorithm>,
     /// The order.
     pub layout: PackedLayout,
     /// Type of the packed tensor.
     pub packed: TensorType,
+}
+
+impl Packing {
+    /// The contents of the packed tensor, from those of the operand under the shape `source`.
+    pub fn apply(&self, data: &Data) -> Result<Data, DataError> {
+        match self.winograd {
+            Some(algorithm) => self.layout.apply(&algorithm.transform_filter(data)?),
+            None => self.layout.apply(data),
+        }
+    }
 }
 
 impl PackedLayout {

@@ -43,26 +43,39 @@ impl Lowering<'_> {
         lanes: u16,
         body: &mut dyn FnMut(&mut Self, &[Expr]) -> Vec<Stmt>,
     ) -> Vec<Stmt> {
-        let last = shape.len() - 1;
-        // Leading axes become the parallel domain, as many as leave enough work to a task.
-        let mut split = last;
-        let mut work = shape[last].as_const();
-        while let Some(inner) = work
-            && split > 0
-            && inner < TASK_ELEMENTS
-        {
-            split -= 1;
-            work = shape[split].as_const().map(|dim| dim.saturating_mul(inner));
+        if self.tuning.gpu.is_some() {
+            return self.vector_tasks(shape, lanes, body);
         }
-        if split == 0 && shape.len() == 1 {
+        let last = shape.len() - 1;
+        if last == 0 {
             return self.blocked_line(&shape[0], lanes, body);
         }
-        let split = split.max(usize::from(shape[0].as_const().is_none_or(|dim| dim > 1) && last > 0));
-        let tasks = Dim::product(&shape[..split]);
+        // Trailing axes that together make less than a task's work stay inside; the next one is cut into blocks.
+        let (mut axis, mut inner) = (last - 1, shape[last].as_const());
+        while let (Some(work), Some(extent)) = (inner, shape[axis].as_const())
+            && axis > 0
+            && work.saturating_mul(extent) < TASK_ELEMENTS
+        {
+            inner = Some(work * extent);
+            axis -= 1;
+        }
+        let block = inner.map_or(1, |work| (TASK_ELEMENTS / work.max(1)).max(1));
+        let mut domain = shape[..=axis].to_vec();
+        domain[axis] = shape[axis].ceil_div(&Dim::Const(block));
+        let tasks = Dim::product(&domain);
         let tasks = self.dim(&tasks);
+        let extent = self.dim(&shape[axis]);
         vec![self.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
-            let outer = this.decode(task, &shape[..split]);
-            this.serial_axes(shape, outer, lanes, body)
+            let mut outer = this.decode(task, &domain);
+            if block == 1 {
+                return this.serial_axes(shape, outer, lanes, body);
+            }
+            let base = outer.pop().unwrap_or(Expr::index(0)).times(Expr::index(block));
+            let count = extent.minus(base.clone()).at_most(Expr::index(block));
+            vec![this.for_loop(&format!("i{axis}"), count, LoopKind::Serial, |this, position| {
+                outer.push(base.plus(position));
+                this.serial_axes(shape, outer, lanes, body)
+            })]
         })]
     }
 
@@ -116,6 +129,51 @@ impl Lowering<'_> {
         vec![self.for_loop(&format!("i{axis}"), extent, LoopKind::Serial, |this, position| {
             fixed.push(position);
             this.serial_axes(shape, fixed, lanes, body)
+        })]
+    }
+
+    /// A parallel nest over `shape`, innermost axis in vectors of `lanes`, whose iterations are worth a task each: a task is
+    /// `vectors` vectors of the innermost axis.
+    pub fn parallel_vectors(
+        &mut self,
+        shape: &[Dim],
+        lanes: u16,
+        vectors: u16,
+        body: &mut dyn FnMut(&mut Self, &[Expr]) -> Vec<Stmt>,
+    ) -> Vec<Stmt> {
+        let Some((last, leading)) = shape.split_last() else { return self.parallel_rows(shape, body) };
+        let width = i64::from(lanes) * i64::from(vectors);
+        let mut domain = leading.to_vec();
+        domain.push(last.ceil_div(&Dim::Const(width)));
+        let tasks = Dim::product(&domain);
+        let tasks = self.dim(&tasks);
+        let extent = self.dim(last);
+        vec![self.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
+            let mut outer = this.decode(task, &domain);
+            let base = outer.pop().unwrap_or(Expr::index(0)).times(Expr::index(width));
+            let line =
+                |this: &mut Self, count: Expr, body: &mut dyn FnMut(&mut Self, &[Expr]) -> Vec<Stmt>| {
+                    let lanes = if count.as_index() == Some(width) { lanes * vectors } else { lanes };
+                    this.vector_line(base.clone(), count, lanes, &mut |this, position| {
+                        let mut at = outer.clone();
+                        at.push(position);
+                        body(this, &at)
+                    })
+                };
+            let left = extent.minus(base.clone());
+            if let Some(short) = last.as_const().filter(|last| *last < width) {
+                return line(this, Expr::index(short), body);
+            }
+            let whole = line(this, Expr::index(width), body);
+            if last.as_const().is_some_and(|last| last % width == 0) {
+                return whole;
+            }
+            let rest = match last.as_const() {
+                Some(last) => Expr::index(last % width),
+                None => left.clone(),
+            };
+            let tail = line(this, rest, body);
+            vec![Stmt::If { condition: Expr::index(width).less_equal(left), then: whole, otherwise: tail }]
         })]
     }
 

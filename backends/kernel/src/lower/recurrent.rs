@@ -165,7 +165,7 @@ impl Layer<'_> {
         let state = scratch(lowering, "state", self.hidden.clone());
         let cell_state = scratch(lowering, "cell", self.hidden.clone());
         let reset = scratch(lowering, "reset", self.hidden.clone());
-        let units = Line { extent: self.hidden.clone(), lanes: self.lanes };
+        let units = Line { extent: self.hidden.clone(), lanes: self.lanes, warp: None };
         let dir = Expr::index(self.direction);
         let stmts = lowering.parallel_rows(&[batch], &mut |this, at| {
             let entry = at[0].clone();
@@ -236,8 +236,8 @@ impl Layer<'_> {
         let rows = self.hidden.clone().times(Expr::index(tcc_ir::infer::gates(self.cell)));
         let product = |a: Expr, b: Expr| (vec![], mul(a, b));
         vec![this.for_loop("row", rows.clone(), LoopKind::Serial, |this, row| {
-            let inputs = Line { extent: self.input.clone(), lanes: self.lanes };
-            let units = Line { extent: self.hidden.clone(), lanes: self.lanes };
+            let inputs = Line { extent: self.input.clone(), lanes: self.lanes, warp: None };
+            let units = Line { extent: self.hidden.clone(), lanes: self.lanes, warp: None };
             let (mut stmts, from_input) =
                 inputs.reduce(this, ReduceKind::Sum, self.compute, &mut |this, column| {
                     let x = this.load(Argument::Operand(0), &[time.clone(), entry.clone(), column.clone()]);
@@ -291,7 +291,7 @@ impl Layer<'_> {
         cell_state: BufferId,
         reset: BufferId,
     ) -> Vec<Stmt> {
-        let units = Line { extent: self.hidden.clone(), lanes: self.lanes };
+        let units = Line { extent: self.hidden.clone(), lanes: self.lanes, warp: None };
         let hidden = self.hidden.clone();
         let at = |number: i64, unit: &Expr| hidden.clone().times(Expr::index(number)).plus(unit.clone());
         let both = |number: i64, unit: &Expr| {

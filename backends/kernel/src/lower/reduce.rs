@@ -39,6 +39,9 @@ fn partial_type(dtype: DType) -> DType {
     if dtype.is_float() && dtype.bits() < 32 { DType::F32 } else { dtype }
 }
 
+/// Vectors of results that a task computes side by side, so that no sum waits for the one before.
+const VECTORS: u16 = 4;
+
 /// Reduces axes, with a map before and after.
 pub fn reduce(
     lowering: &mut Lowering,
@@ -95,7 +98,7 @@ pub fn reduce(
     };
     let stmts = match result_lanes {
         1 => lowering.parallel_rows(&domain, &mut row),
-        _ => lowering.parallel_nest(&domain, result_lanes, &mut row),
+        _ => lowering.parallel_vectors(&domain, result_lanes, VECTORS, &mut row),
     };
     lowering.launch(stmts, false);
     Ok(())

@@ -183,6 +183,14 @@ impl Sampler {
         }
     }
 
+    /// The extent of the output before it is rounded to a number of elements.
+    fn resized(axis: &Axis, n_in: &Expr, n_out: &Expr) -> Expr {
+        match axis.scale {
+            Some(scale) => mul(real(f64::from(scale as f32)), to_real(n_in.clone())),
+            None => to_real(n_out.clone()),
+        }
+    }
+
     /// The input coordinate of an output coordinate.
     fn position(&self, axis: &Axis, at: Expr, n_in: Expr, n_out: Expr) -> Expr {
         let x = to_real(at);
@@ -193,10 +201,9 @@ impl Sampler {
             CoordinateKind::Asymmetric => div(x, scale),
             CoordinateKind::PytorchHalfPixel => Expr::index(1).less(n_out).choose(half_pixel(x), real(0.0)),
             CoordinateKind::AlignCorners => {
-                let (last_in, last_out) = (n_in.minus(Expr::index(1)), n_out.minus(Expr::index(1)));
-                let stretched =
-                    div(mul(x, to_real(last_in)), to_real(last_out.clone().at_least(Expr::index(1))));
-                Expr::index(0).less(last_out).choose(stretched, real(0.0))
+                let last_out = sub(Self::resized(axis, &n_in, &n_out), real(1.0));
+                let stretched = div(mul(x, to_real(n_in.minus(Expr::index(1)))), last_out);
+                Expr::index(1).less(n_out).choose(stretched, real(0.0))
             }
             CoordinateKind::HalfPixelSymmetric => {
                 // The output may be shorter than scale * input; the difference is split evenly.
@@ -207,13 +214,14 @@ impl Sampler {
                 add(offset, half_pixel(x))
             }
             CoordinateKind::TfCropAndResize => {
+                let last_out = sub(Self::resized(axis, &n_in, &n_out), real(1.0));
                 let last_in = to_real(n_in.minus(Expr::index(1)));
-                let last_out = n_out.minus(Expr::index(1));
                 let span = mul(real(axis.end - axis.start), last_in.clone());
-                let step = div(mul(x, span), to_real(last_out.clone().at_least(Expr::index(1))));
+                let one = last_out.clone().less_equal(real(0.0));
+                let step = div(mul(x, span), one.clone().choose(real(1.0), last_out));
                 let many = add(mul(real(axis.start), last_in.clone()), step);
                 let single = mul(real(0.5 * (axis.start + axis.end)), last_in);
-                Expr::index(0).less(last_out).choose(many, single)
+                one.choose(single, many)
             }
         }
     }
@@ -279,7 +287,7 @@ impl Sampler {
             false => Expr::index(2 * support as i64),
         };
         stmts.push(set_first);
-        let exclude = self.exclude_outside || self.antialias;
+        let exclude = self.exclude_outside;
         let raw = |tap: Expr| {
             let index = Expr::Var(first).plus(tap);
             let weight = self.weight(mul(sub(Expr::Var(position), to_real(index.clone())), stretch.clone()));
@@ -288,7 +296,7 @@ impl Sampler {
             (index, weight)
         };
         // Weights that do not sum to one (stretched, or with taps left out) are divided by their sum.
-        let norm = if exclude {
+        let norm = if exclude || self.antialias {
             let (sum, start) = this.assign("weights", real(0.0));
             stmts.push(start);
             stmts.push(this.for_loop("tap", count.clone(), LoopKind::Serial, |_, tap| {

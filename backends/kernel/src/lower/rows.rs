@@ -16,6 +16,8 @@ pub struct Line {
     pub extent: Expr,
     /// Lanes of the vectors over them; 1 where the elements are not consecutive.
     pub lanes: u16,
+    /// The lane of a GPU warp that shares the line.
+    pub warp: Option<Expr>,
 }
 
 impl Line {
@@ -25,7 +27,18 @@ impl Line {
         this: &mut Lowering,
         body: &mut dyn FnMut(&mut Lowering, Expr) -> Vec<Stmt>,
     ) -> Vec<Stmt> {
-        this.vector_line(Expr::index(0), self.extent.clone(), self.lanes, body)
+        let Some(lane) = &self.warp else {
+            return this.vector_line(Expr::index(0), self.extent.clone(), self.lanes, body);
+        };
+        // Vectors and the rest are visited alike; both closures need the body.
+        let body = std::cell::RefCell::new(body);
+        this.lane_line(
+            lane,
+            &self.extent,
+            self.lanes,
+            &mut |this, position, _| (body.borrow_mut())(this, position),
+            &mut |this, position| (body.borrow_mut())(this, position),
+        )
     }
 
     /// Reduces the values that `element` gives, as type `dtype`; the partial results of `lanes` lanes are combined last, in
@@ -51,6 +64,29 @@ impl Line {
         let width = Expr::index(i64::from(self.lanes));
         let partial = this.kernel.buffer("partial", dtype, Space::Register, width.clone(), Access::ReadWrite);
         stmts.push(fill(this, partial, width.clone(), neutral(kind, dtype)));
+        if let Some(lane) = &self.warp {
+            let element = std::cell::RefCell::new(element);
+            stmts.extend(this.lane_line(
+                lane,
+                &self.extent,
+                self.lanes,
+                &mut |this, position, number| {
+                    let (mut stmts, value) = (element.borrow_mut())(this, position);
+                    let value = Expr::call(combine(kind), vec![Expr::load(partial, number.clone()), value]);
+                    stmts.push(Stmt::Store { buffer: partial, index: number, value, valid: None });
+                    stmts
+                },
+                &mut |this, position| {
+                    let (mut stmts, value) = (element.borrow_mut())(this, position);
+                    let value = Expr::call(combine(kind), vec![Expr::Var(tail), value]);
+                    stmts.push(Stmt::Assign { var: tail, value });
+                    stmts
+                },
+            ));
+            let total = self.total(this, kind, partial, tail, &mut stmts);
+            stmts.extend(this.combine_lanes(kind, dtype, total));
+            return (stmts, total);
+        }
         let vectors = self.extent.clone().over(width.clone());
         stmts.push(this.for_loop("v", vectors.clone(), LoopKind::Serial, |this, vector| {
             vec![this.for_loop("lane", width.clone(), LoopKind::Vector, |this, lane| {
@@ -68,12 +104,25 @@ impl Line {
             stmts.push(Stmt::Assign { var: tail, value });
             stmts
         }));
+        let total = self.total(this, kind, partial, tail, &mut stmts);
+        (stmts, total)
+    }
+
+    /// Combines the lanes of a vector and what is left.
+    fn total(
+        &self,
+        this: &mut Lowering,
+        kind: ReduceKind,
+        partial: BufferId,
+        tail: Var,
+        stmts: &mut Vec<Stmt>,
+    ) -> Var {
         let all =
             Expr::Load { buffer: partial, index: Box::new(Expr::index(0)), lanes: self.lanes, valid: None };
         let lanes = Expr::ReduceLanes(kind, Box::new(all));
         let (total, stmt) = this.assign("total", Expr::call(combine(kind), vec![lanes, Expr::Var(tail)]));
         stmts.push(stmt);
-        (stmts, total)
+        total
     }
 }
 

@@ -22,8 +22,8 @@ pub fn softmax(lowering: &mut Lowering, axis: usize, log: bool) -> Result<(), Lo
     // Exponentials that are not stored at full precision would round twice.
     let keeps = dtype == compute && !log;
     let result = lowering.read_write(Argument::Result(0));
-    let stmts = lowering.parallel_rows(&[before, after], &mut |this, at| {
-        let line = Line { extent: extent.clone(), lanes };
+    let mut row = |this: &mut Lowering, at: &[Expr], warp: Option<Expr>| {
+        let line = Line { extent: extent.clone(), lanes, warp };
         let source = this.buffer(Argument::Operand(0));
         let index = |this: &mut Lowering, position: Expr| {
             this.linear(&seen, &[at[0].clone(), position, at[1].clone()])
@@ -69,7 +69,12 @@ pub fn softmax(lowering: &mut Lowering, axis: usize, log: bool) -> Result<(), Lo
             vec![Stmt::Store { buffer: result, index, value: value.cast(compute, dtype), valid: None }]
         }));
         stmts
-    });
+    };
+    let domain = [before, after];
+    let stmts = match contiguous {
+        true => lowering.rows(&domain, (&shape[axis], compute), &mut row),
+        false => lowering.parallel_rows(&domain, &mut |this, at| row(this, at, None)),
+    };
     lowering.launch(stmts, false);
     Ok(())
 }

@@ -56,7 +56,7 @@ fn block(kernel: &mut Kernel, machine: &Machine, statements: Vec<Stmt>, out: &mu
                 block(kernel, machine, otherwise, &mut no);
                 out.push(Stmt::If { condition, then: yes, otherwise: no });
             }
-            Stmt::Assign { .. } | Stmt::Store { .. } | Stmt::Barrier => {
+            Stmt::Assign { .. } | Stmt::Store { .. } | Stmt::Barrier | Stmt::Warp(_) => {
                 stmt.map_exprs(&mut |expr| expanded(kernel, machine, expr, out));
                 out.push(stmt);
             }

@@ -128,6 +128,10 @@ impl Legalizer<'_> {
                     self.out.push(Stmt::Store { buffer, index, value, valid });
                 }
                 Stmt::Barrier => self.out.push(Stmt::Barrier),
+                Stmt::Warp(mut op) => {
+                    op.exprs_mut().into_iter().for_each(|expr| *expr = self.value(expr));
+                    self.out.push(Stmt::Warp(op));
+                }
             }
         }
     }
@@ -295,8 +299,9 @@ impl Legalizer<'_> {
                 self.encoded(plain, dtype, true)
             }
             other => {
+                // A number of the format already: an infinity among them stays one.
                 let value = self.value(other);
-                self.encoded(value, dtype, true)
+                self.encoded(value, dtype, false)
             }
         }
     }

@@ -119,7 +119,7 @@ fn collect_stores(kernel: &Kernel, stmt: &Stmt, found: &mut Found) {
         Stmt::If { then, otherwise, .. } => {
             then.iter().chain(otherwise).for_each(|stmt| collect_stores(kernel, stmt, found));
         }
-        Stmt::Assign { .. } | Stmt::Barrier => {}
+        Stmt::Assign { .. } | Stmt::Barrier | Stmt::Warp(_) => {}
     }
 }
 
@@ -153,7 +153,7 @@ fn replace_stores(block: &mut [Stmt], promoted: &BTreeMap<BufferId, Slots>) {
                 replace_stores(then, promoted);
                 replace_stores(otherwise, promoted);
             }
-            Stmt::Assign { .. } | Stmt::Barrier => {}
+            Stmt::Assign { .. } | Stmt::Barrier | Stmt::Warp(_) => {}
         }
     }
 }
@@ -166,6 +166,7 @@ fn mentions(stmt: &Stmt, var: Var) -> bool {
             Stmt::Assign { var: assigned, .. } => *assigned == var,
             Stmt::For { body, .. } => body.iter().any(|stmt| mentions(stmt, var)),
             Stmt::If { then, otherwise, .. } => then.iter().chain(otherwise).any(|stmt| mentions(stmt, var)),
+            Stmt::Warp(op) => op.assigned() == Some(var),
             Stmt::Store { .. } | Stmt::Barrier => false,
         }
 }
@@ -219,6 +220,14 @@ impl Exposure {
                     valid.iter().for_each(|valid| self.read(valid));
                 }
                 Stmt::Barrier => {}
+                Stmt::Warp(op) => {
+                    op.exprs().into_iter().for_each(|expr| self.read(expr));
+                    if let Some(var) = op.assigned()
+                        && !std::mem::replace(&mut self.assigned[var.0 as usize], true)
+                    {
+                        new.push(var);
+                    }
+                }
             }
         }
         for var in new {
@@ -268,6 +277,9 @@ fn renumber(block: &mut [Stmt], numbers: &[BufferId]) {
             Stmt::If { then, otherwise, .. } => {
                 renumber(then, numbers);
                 renumber(otherwise, numbers);
+            }
+            Stmt::Warp(op) => {
+                op.buffers_mut().into_iter().for_each(|buffer| *buffer = numbers[buffer.0 as usize])
             }
             Stmt::Assign { .. } | Stmt::Barrier => {}
         }

@@ -65,7 +65,9 @@ impl Vectorizer<'_> {
                     self.simplifier.leave_branch();
                     out.push(Stmt::If { condition, then: yes, otherwise: no });
                 }
-                stmt @ (Stmt::Assign { .. } | Stmt::Store { .. } | Stmt::Barrier) => out.push(stmt),
+                stmt @ (Stmt::Assign { .. } | Stmt::Store { .. } | Stmt::Barrier | Stmt::Warp(_)) => {
+                    out.push(stmt)
+                }
             }
         }
         Ok(())
@@ -179,7 +181,7 @@ fn mark_varying(block: &[Stmt], counter: Var, under: bool, varying: &mut HashSet
                 mark_varying(then, counter, under, varying);
                 mark_varying(otherwise, counter, under, varying);
             }
-            Stmt::Store { .. } | Stmt::Barrier => {}
+            Stmt::Store { .. } | Stmt::Barrier | Stmt::Warp(_) => {}
         }
     }
 }
@@ -202,7 +204,7 @@ fn touches_registers(kernel: &Kernel, block: &[Stmt]) -> bool {
                 Stmt::If { then, otherwise, .. } => {
                     touches_registers(kernel, then) || touches_registers(kernel, otherwise)
                 }
-                Stmt::Assign { .. } | Stmt::Barrier => false,
+                Stmt::Assign { .. } | Stmt::Barrier | Stmt::Warp(_) => false,
             }
     })
 }

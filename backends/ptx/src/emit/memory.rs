@@ -123,7 +123,7 @@ impl Emitter<'_> {
     }
 
     /// `base + index * size`.
-    fn address(&mut self, buffer: BufferId, index: &Value) -> Value {
+    pub(super) fn address(&mut self, buffer: BufferId, index: &Value) -> Value {
         let size = self.kernel.buffer_of(buffer).dtype.size() as i64;
         let base = self.places[buffer.0 as usize].base.clone();
         match index.as_integer() {

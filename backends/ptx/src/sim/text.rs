@@ -123,6 +123,9 @@ impl Scope {
             }
             return Ok(());
         }
+        if line.starts_with(".minnctapersm ") {
+            return Ok(());
+        }
         let statement = line.strip_suffix(';').ok_or("the line has no ';'")?;
         if let Some(registers) = statement.strip_prefix(".reg ") {
             return self.declare_registers(registers);

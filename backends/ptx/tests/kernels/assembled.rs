@@ -8,37 +8,45 @@ use std::process::Command;
 use tcc_kernel::Kernel;
 use tcc_ptx::{Target, module};
 
-use crate::cases::operators;
+use crate::cases::{matrices, operators};
 use crate::tiled::{Defect, matmul};
 
-fn ptxas() -> Option<PathBuf> {
+/// A program of the toolkit in the user's cache.
+pub fn tool(name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    let path = cache.join("tcc/ptxas/ptxas");
+    let path = cache.join("tcc/ptxas").join(name);
     path.exists().then_some(path)
+}
+
+/// Every kernel of the tests for a target. Single functions differ little between targets, and are many.
+fn kernels(target: &Target) -> Vec<Kernel> {
+    let mut kernels: Vec<Kernel> = vec![matmul(Defect::None)];
+    let matrices = if target.tensor_cores() { matrices() } else { Vec::new() };
+    for case in operators().into_iter().chain(matrices) {
+        kernels.extend(case.lowered(target).launches.into_iter().map(|launch| launch.kernel));
+    }
+    if target.name == "sm_80" {
+        kernels.extend(crate::functions::kernels());
+    }
+    for (number, kernel) in kernels.iter_mut().enumerate() {
+        kernel.name = format!("{}_{number}", kernel.name);
+    }
+    kernels
 }
 
 #[test]
 fn ptxas_takes_every_kernel_without_spills() {
-    let Some(ptxas) = ptxas() else {
+    let Some(ptxas) = tool("ptxas") else {
         eprintln!("skipped: no ptxas; tests/fetch-ptxas installs it");
         return;
     };
-    let mut kernels: Vec<Kernel> = vec![matmul(Defect::None)];
-    for case in operators() {
-        kernels.extend(case.lowered().launches.into_iter().map(|launch| launch.kernel));
-    }
-    let operators = kernels.len();
-    kernels.extend(crate::functions::kernels());
-    for (number, kernel) in kernels.iter_mut().enumerate() {
-        kernel.name = format!("{}_{number}", kernel.name);
-    }
     let folder = tempfile::tempdir().unwrap();
     for name in ["sm_75", "sm_80", "sm_90a", "sm_120a"] {
-        // Single functions differ little between targets, and are many.
-        let kernels = if name == "sm_80" { &kernels[..] } else { &kernels[..operators] };
-        let ptx = module(kernels, &Target::named(name).unwrap()).unwrap();
+        let target = Target::named(name).unwrap();
+        let kernels = kernels(&target);
+        let ptx = module(&kernels, &target).unwrap();
         let file = folder.path().join("module.ptx");
         std::fs::write(&file, &ptx.text).unwrap();
         let output = Command::new(&ptxas)

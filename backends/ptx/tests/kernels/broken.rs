@@ -3,9 +3,12 @@
 use tcc_ir::dtype::DType;
 use tcc_kernel::Kernel;
 use tcc_kernel::ir::{Access, Expr, LoopKind, Space, Stmt};
-use tcc_ptx::sim::{Fault, SimError};
+use tcc_kernel::warp::WarpOp;
+use tcc_ptx::sim::{Fault, SimError, parse};
 use tcc_ptx::{Error, Target, module};
 
+use crate::cases::matrices;
+use crate::execute::simulate;
 use crate::tiled::{Defect, matmul, product};
 
 fn fault(defect: Defect, seed: u64) -> (String, Fault) {
@@ -33,6 +36,67 @@ fn a_row_too_many_is_out_of_bounds() {
     let (text, found) = fault(Defect::OffByOne, 0);
     assert!(matches!(found, Fault::OutOfBounds { .. }), "{found}");
     assert!(text.starts_with("st.global.f32"), "{text}");
+}
+
+/// Rewrites the statements of a kernel that `change` has another one for; none drops the statement.
+fn changed(stmts: &mut Vec<Stmt>, change: &dyn Fn(&Stmt) -> Option<Vec<Stmt>>) {
+    for stmt in std::mem::take(stmts) {
+        match (change(&stmt), stmt) {
+            (Some(others), _) => stmts.extend(others),
+            (None, Stmt::For { var, extent, kind, mut body }) => {
+                changed(&mut body, change);
+                stmts.push(Stmt::For { var, extent, kind, body });
+            }
+            (None, stmt) => stmts.push(stmt),
+        }
+    }
+}
+
+/// The fault of a product on tensor cores whose statements are changed.
+fn matrix_fault(change: &dyn Fn(&Stmt) -> Option<Vec<Stmt>>, seed: u64) -> Fault {
+    let target = target("sm_80");
+    let case = &matrices()[0];
+    let mut kernel = case.lowered(&target).launches[0].kernel.clone();
+    changed(&mut kernel.body, change);
+    let ptx = module(&[kernel], &target).unwrap();
+    let parsed = parse(&ptx.text).unwrap();
+    // 40 rows of 72 elements of f16 by 50 columns.
+    let mut buffers = vec![vec![0; 40 * 72 * 2], vec![0; 50 * 72 * 2], vec![0; 40 * 50 * 4]];
+    let dim = |name: &str| Some(if name == "n" { 40 } else { 50 });
+    match simulate(&parsed, &ptx.launch[0], &mut buffers, &dim, seed).unwrap_err() {
+        SimError::Fault { fault, .. } => fault,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn copies_that_nobody_waits_for_are_caught() {
+    for seed in 0..5 {
+        let late = |stmt: &Stmt| match stmt {
+            Stmt::Warp(WarpOp::CopyWait(count)) => Some(vec![Stmt::Warp(WarpOp::CopyWait(count + 1))]),
+            _ => None,
+        };
+        let found = matrix_fault(&late, seed);
+        assert!(matches!(found, Fault::InFlight { .. }), "{found}");
+    }
+}
+
+#[test]
+fn tiles_that_are_read_without_a_barrier_are_races() {
+    for seed in 0..5 {
+        let none = |stmt: &Stmt| (*stmt == Stmt::Barrier).then(Vec::new);
+        let found = matrix_fault(&none, seed);
+        let caught =
+            matches!(found, Fault::Race { .. } | Fault::InFlight { .. } | Fault::Uninitialized { .. });
+        assert!(caught, "{found}");
+    }
+}
+
+#[test]
+fn matrix_instructions_are_refused_where_the_target_lacks_them() {
+    let kernel = matrices()[0].lowered(&target("sm_80")).launches[0].kernel.clone();
+    let error = module(&[kernel], &target("sm_75")).unwrap_err().to_string();
+    assert!(error.contains("sm_75 does not support matrix instructions"), "{error}");
 }
 
 fn target(name: &str) -> Target {

@@ -7,6 +7,7 @@ use tcc_ir::scalar::ScalarExpr;
 use tcc_ir::types::TensorType;
 use tcc_ir::words::{Layout, ReduceKind, WindowKind};
 use tcc_kernel::lower::{Lowered, Tuning, lower};
+use tcc_ptx::Target;
 use tcc_ptx::schedule::tuning;
 
 pub struct Case {
@@ -14,15 +15,18 @@ pub struct Case {
     pub operator: Operator,
     pub operands: Vec<TensorType>,
     pub result: TensorType,
+    /// Whether the second operand is known at compile time.
+    pub constant: bool,
 }
 
 impl Case {
-    pub fn lowered(&self) -> Lowered {
-        self.lowered_with(&tuning())
+    pub fn lowered(&self, target: &Target) -> Lowered {
+        self.lowered_with(&tuning(target))
     }
 
     pub fn lowered_with(&self, tuning: &Tuning) -> Lowered {
-        let constant = vec![false; self.operands.len()];
+        let constant: Vec<bool> =
+            (0..self.operands.len()).map(|operand| operand == 1 && self.constant).collect();
         let results = std::slice::from_ref(&self.result);
         lower(&self.operator, &self.operands, results, &constant, "operator", tuning)
             .unwrap_or_else(|error| panic!("{}: {error}", self.name))
@@ -41,7 +45,13 @@ fn scalar(text: &str) -> ScalarExpr {
 pub fn map(body: &str, from: &[DType], to: DType) -> Case {
     let operator = Operator::Map { body: scalar(body) };
     let operands = from.iter().map(|from| tensor(*from, &["n", "7"])).collect();
-    Case { name: format!("{body} of {from:?}"), operator, operands, result: tensor(to, &["n", "7"]) }
+    Case {
+        name: format!("{body} of {from:?}"),
+        operator,
+        operands,
+        result: tensor(to, &["n", "7"]),
+        constant: false,
+    }
 }
 
 fn f32(shape: &[&str]) -> TensorType {
@@ -58,10 +68,11 @@ fn contract(types: [DType; 3]) -> Case {
         operator,
         operands,
         result: tensor(accumulator, &["n", "m"]),
+        constant: false,
     }
 }
 
-fn convolution(groups: usize, filter: &[&str]) -> Case {
+fn grouped(groups: usize, filter: &[&str]) -> Case {
     let operator = Operator::Convolve {
         layout: Layout::ChannelsLast,
         groups,
@@ -77,6 +88,7 @@ fn convolution(groups: usize, filter: &[&str]) -> Case {
         operator,
         operands,
         result: f32(&["n", "5", "5", "12"]),
+        constant: false,
     }
 }
 
@@ -84,7 +96,13 @@ fn reduce(kind: ReduceKind, axis: usize) -> Case {
     let (prologue, epilogue) = (scalar("(1) a0"), scalar("(1) a0"));
     let operator = Operator::Reduce { kind, axes: vec![axis], keep: false, prologue, epilogue };
     let operands = vec![f32(&["n", "k"])];
-    Case { name: format!("{kind:?} along {axis}"), operator, operands, result: f32(&[["k", "n"][axis]]) }
+    Case {
+        name: format!("{kind:?} along {axis}"),
+        operator,
+        operands,
+        result: f32(&[["k", "n"][axis]]),
+        constant: false,
+    }
 }
 
 fn pooling(kind: WindowKind) -> Case {
@@ -98,7 +116,103 @@ fn pooling(kind: WindowKind) -> Case {
         ceil: false,
     };
     let operands = vec![f32(&["n", "9", "9", "5"])];
-    Case { name: format!("{kind:?} pooling"), operator, operands, result: f32(&["n", "5", "5", "5"]) }
+    Case {
+        name: format!("{kind:?} pooling"),
+        operator,
+        operands,
+        result: f32(&["n", "5", "5", "5"]),
+        constant: false,
+    }
+}
+
+/// A product on tensor cores: rows of both operands lie along the depth, or the right one is packed that way.
+pub fn matrix(types: [DType; 3], depth: &str, packed: bool) -> Case {
+    let [lhs, rhs, accumulator] = types;
+    let columns = if packed { "24" } else { "m" };
+    let right = if packed { [depth, columns] } else { [columns, depth] };
+    let rhs_labels = if packed { b"km".to_vec() } else { b"mk".to_vec() };
+    let spec = ContractionSpec { lhs: b"nk".to_vec(), rhs: rhs_labels, out: b"nm".to_vec() };
+    Case {
+        name: format!("product of {types:?} over {depth}"),
+        operator: Operator::Contract { spec, accumulator, epilogue: scalar("(1) t0 = add(a0, a0); t0") },
+        operands: vec![tensor(lhs, &["n", depth]), tensor(rhs, &right)],
+        result: tensor(accumulator, &["n", columns]),
+        constant: packed,
+    }
+}
+
+/// A product of f32 over a constant depth.
+pub fn product(depth: &str) -> Case {
+    let operator = Operator::Contract {
+        spec: ContractionSpec::matmul(0),
+        accumulator: DType::F32,
+        epilogue: scalar("(1) a0"),
+    };
+    let operands = vec![f32(&["n", depth]), f32(&[depth, "m"])];
+    let name = format!("product of f32 over {depth}");
+    Case { name, operator, operands, result: f32(&["n", "m"]), constant: false }
+}
+
+/// A 3 x 3 convolution with as many channels out as in.
+pub fn convolution([input, filter, accumulator]: [DType; 3], channels: &str) -> Case {
+    let operator = Operator::Convolve {
+        layout: Layout::ChannelsLast,
+        groups: 1,
+        strides: vec![1, 1],
+        dilations: vec![1, 1],
+        pads: vec![1; 4],
+        accumulator,
+        epilogue: scalar("(1) a0"),
+    };
+    Case {
+        name: format!("3 x 3 convolution of {input}, {channels} channels"),
+        operator,
+        operands: vec![
+            tensor(input, &["1", "k", "k", channels]),
+            tensor(filter, &["3", "3", channels, channels]),
+        ],
+        result: tensor(accumulator, &["1", "k", "k", channels]),
+        constant: true,
+    }
+}
+
+/// A sum and a maximum of elements.
+pub fn elementwise() -> Case {
+    let operator = Operator::Map { body: scalar("(2) t0 = add(a0, a1); t1 = max(t0, f32:0.0); t1") };
+    let operands = vec![f32(&["n", "64"]), f32(&["n", "64"])];
+    Case { name: "elementwise".into(), operator, operands, result: f32(&["n", "64"]), constant: false }
+}
+
+/// Products on tensor cores, and what is lowered like one.
+pub fn matrices() -> Vec<Case> {
+    let bytes = [DType::U8, DType::I8, DType::I32];
+    let image = Operator::Convolve {
+        layout: Layout::ChannelsLast,
+        groups: 1,
+        strides: vec![2, 1],
+        dilations: vec![1, 2],
+        pads: vec![1, 2, 1, 2],
+        accumulator: DType::I32,
+        epilogue: scalar("(1) t0 = max(a0, i32:0); t0"),
+    };
+    vec![
+        matrix([DType::F16, DType::F16, DType::F32], "72", false),
+        matrix([DType::BF16, DType::BF16, DType::F32], "8", false),
+        matrix([DType::F16, DType::F16, DType::F32], "40", true),
+        matrix(bytes, "176", false),
+        matrix([DType::I8, DType::I8, DType::I32], "64", true),
+        matrix([DType::I8, DType::U8, DType::I32], "16", false),
+        Case {
+            name: "convolution of bytes".into(),
+            operator: image,
+            operands: vec![
+                tensor(DType::U8, &["n", "9", "7", "16"]),
+                tensor(DType::I8, &["3", "3", "16", "20"]),
+            ],
+            result: tensor(DType::I32, &["n", "5", "7", "20"]),
+            constant: true,
+        },
+    ]
 }
 
 pub fn operators() -> Vec<Case> {
@@ -107,13 +221,14 @@ pub fn operators() -> Vec<Case> {
         operator,
         operands: vec![f32(&["n", "k"])],
         result: f32(&["n", "k"]),
+        constant: false,
     };
     vec![
         contract([DType::F32; 3]),
         contract([DType::F64; 3]),
         contract([DType::U8, DType::I8, DType::I32]),
-        convolution(1, &["3", "3", "12", "12"]),
-        convolution(12, &["3", "3", "1", "12"]),
+        grouped(1, &["3", "3", "12", "12"]),
+        grouped(12, &["3", "3", "1", "12"]),
         reduce(ReduceKind::Sum, 1),
         reduce(ReduceKind::Max, 0),
         reduce(ReduceKind::Min, 1),
@@ -133,6 +248,7 @@ pub fn operators() -> Vec<Case> {
             operator: Operator::Gather { axis: 0 },
             operands: vec![f32(&["3", "k"]), tensor(DType::I64, &["n"])],
             result: f32(&["n", "k"]),
+            constant: false,
         },
         rows(
             "running sums",
@@ -143,6 +259,7 @@ pub fn operators() -> Vec<Case> {
             operator: Operator::Concat { axis: 0 },
             operands: vec![f32(&["n", "k"]), f32(&["3", "k"])],
             result: f32(&["n+3", "k"]),
+            constant: false,
         },
         Case {
             name: "attention".into(),
@@ -154,6 +271,7 @@ pub fn operators() -> Vec<Case> {
             },
             operands: vec![f32(&["n", "2", "k", "8"]); 3],
             result: f32(&["n", "2", "k", "8"]),
+            constant: false,
         },
         pooling(WindowKind::Max),
         pooling(WindowKind::MeanValid),
@@ -162,6 +280,7 @@ pub fn operators() -> Vec<Case> {
             operator: Operator::Transpose { perm: vec![1, 0] },
             operands: vec![f32(&["n", "k"])],
             result: f32(&["k", "n"]),
+            constant: false,
         },
     ]
 }

@@ -85,3 +85,16 @@ pub fn assert_same(what: &str, dtype: DType, expected: &[u8], found: &[u8]) {
         assert!(same, "{what}: element {index} is {b}, expected {a}");
     }
 }
+
+/// Fails where f32 values differ by more than a share of the largest, or of themselves.
+pub fn assert_close(what: &str, share: f32, expected: &[u8], found: &[u8]) {
+    let numbers = |bytes: &[u8]| -> Vec<f32> {
+        bytes.chunks(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
+    };
+    let (expected, found) = (numbers(expected), numbers(found));
+    let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    for (index, (a, b)) in expected.iter().zip(&found).enumerate() {
+        let same = (a - b).abs() <= share * largest || a.is_nan() && b.is_nan();
+        assert!(same, "{what}: element {index} is {b}, expected {a}");
+    }
+}

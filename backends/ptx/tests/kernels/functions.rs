@@ -79,7 +79,7 @@ fn check(cases: &[Case], target: &str) {
     let target = Target::named(target).unwrap();
     let dim = |_: &str| Some(ROWS as i64);
     for (seed, case) in cases.iter().enumerate() {
-        let lowered = case.lowered();
+        let lowered = case.lowered(&target);
         let [launch] = &lowered.launches[..] else { panic!("a map is one kernel") };
         let ptx = module(std::slice::from_ref(&launch.kernel), &target)
             .unwrap_or_else(|error| panic!("{}: {error}", case.name));
@@ -151,7 +151,7 @@ pub fn kernels() -> Vec<tcc_kernel::Kernel> {
     let conversions = conversions().into_iter().filter(|case| !case.name.contains("alternate"));
     functions
         .chain(conversions)
-        .flat_map(|case| case.lowered().launches)
+        .flat_map(|case| case.lowered(&Target::named("sm_80").unwrap()).launches)
         .map(|launch| launch.kernel)
         .collect()
 }

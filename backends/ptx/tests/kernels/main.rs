@@ -4,6 +4,7 @@ mod assembled;
 mod broken;
 mod cases;
 mod execute;
+mod figures;
 mod functions;
 mod operators;
 mod spaces;

@@ -208,6 +208,7 @@ pub(super) fn defined(domain: &str, operator: &str) -> Option<&'static [&'static
         ("", "Scan") => &[
             "body",
             "directions",
+            "directions",
             "num_scan_inputs",
             "scan_input_axes",
             "scan_input_directions",

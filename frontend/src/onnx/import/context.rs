@@ -7,7 +7,7 @@ use super::super::value::{Dimension, ValueInfo, ValueType};
 use super::known::Known;
 use super::refusal::{Refusal, unsupported};
 use super::scope::{Binding, Scopes};
-use super::{ImportOptions, Unsupported, attributes, dtype, known_operators, table};
+use super::{ImportOptions, Unsupported, arity, attributes, dtype, known_operators, table};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use tcc_ir::builder::Builder;
 use tcc_ir::data::Data;
@@ -16,6 +16,12 @@ use tcc_ir::dtype::DType;
 use tcc_ir::module::{Location, Region, Value};
 use tcc_ir::operator::Operator;
 use tcc_ir::types::Type;
+
+/// Most elements of a tensor. What processors address is 2^47 bytes, so nothing larger can be meant.
+const MOST_ELEMENTS: i64 = 1 << 47;
+
+/// Most axes of a tensor; the runtime keeps shapes in places of this size.
+const MOST_AXES: usize = 16;
 
 /// Outcome of a lowering: one binding an output.
 pub(crate) type Lowered = Result<Vec<Binding>, Refusal>;
@@ -176,6 +182,10 @@ impl<'o> Context<'o> {
                 return Ok(());
             }
             Err(Refusal::Invalid(source)) => {
+                let source = match source {
+                    NodeError::Operands(reason) => NodeError::Operands(reason + &self.advice_on_sizes()),
+                    other => other,
+                };
                 return Err(OnnxError::Node { node: Box::new(node.id.clone()), source });
             }
             Err(Refusal::Nested(error)) => return Err(*error),
@@ -196,15 +206,64 @@ impl<'o> Context<'o> {
         Ok(())
     }
 
-    /// Refuses extents that came out negative, in the types of all values since the first `before`.
+    /// Refuses extents that came out negative and tensors that no memory holds, in the types of all values since the first
+    /// `before`.
     fn check_extents(&self, before: usize) -> Result<(), Refusal> {
         for ty in &self.builder.function().types[before..] {
-            let negative = |dim: &Dim| dim.as_const().is_some_and(|size| size < 0);
-            if ty.as_tensor().is_some_and(|tensor| tensor.shape.iter().any(negative)) {
-                return Err(super::refusal::operands(format!("a result of type {ty} has a negative extent")));
+            let Some(tensor) = ty.as_tensor() else { continue };
+            let extents = || tensor.shape.iter().enumerate();
+            let negative = |(_, dim): &(usize, &Dim)| dim.as_const().is_some_and(|size| size < 0);
+            if let Some((axis, dim)) = extents().find(negative) {
+                let reason =
+                    format!("a result has extent {dim} on axis {axis} ({ty}): its operands are too small");
+                return Err(super::refusal::operands(reason));
+            }
+            let known = extents().filter_map(|(_, dim)| dim.as_const()).filter(|extent| *extent != 0);
+            let elements = known.fold(1i64, i64::saturating_mul);
+            let empty = extents().any(|(_, dim)| dim.is(0));
+            if !empty && elements > MOST_ELEMENTS {
+                return Err(super::refusal::operands(format!(
+                    "a result of type {ty} is larger than any memory"
+                )));
+            }
+            if tensor.rank() > MOST_AXES {
+                let reason = format!("a result has {} axes; tcc has {MOST_AXES} at most", tensor.rank());
+                return Err(unsupported(reason));
             }
         }
         Ok(())
+    }
+
+    /// What to do about sizes that do not fit, where sizes can be chosen.
+    fn advice_on_sizes(&self) -> String {
+        let fixed = self.options.dims.iter().filter(|(_, range)| range.low == range.high);
+        let fixed: Vec<String> = fixed.map(|(name, range)| format!("--dim {name}={}", range.low)).collect();
+        if fixed.is_empty() {
+            String::new()
+        } else {
+            format!("; other sizes than {} may fit", fixed.join(" "))
+        }
+    }
+
+    /// Records that two dimensions must be equal at run time; refuses numbers that are not.
+    pub(crate) fn require_equal(&mut self, a: Dim, b: Dim, what: &str) -> Result<(), Refusal> {
+        if let (Some(a), Some(b)) = (a.as_const(), b.as_const())
+            && a != b
+        {
+            return Err(super::refusal::operands(format!("{what}: {a} and {b} differ")));
+        }
+        self.builder.require_equal(a, b);
+        Ok(())
+    }
+
+    /// Requires that there is something to read along an axis of this extent where `count` elements are read.
+    pub(crate) fn require_filled(&mut self, extent: &Dim, count: &Dim) -> Result<(), Refusal> {
+        if self.bounds(extent).low > 0 || count.is(0) {
+            return Ok(());
+        }
+        let one = Dim::Const(1);
+        let missing = count.minimum(&one) - extent.minimum(&one);
+        self.require_equal(missing.maximum(&Dim::Const(0)), Dim::Const(0), "elements read from an empty axis")
     }
 
     fn lower(&mut self, node: &Node) -> Lowered {
@@ -213,6 +272,13 @@ impl<'o> Context<'o> {
             && let Some(name) = node.attributes.keys().find(|name| !defined.contains(&name.as_str()))
         {
             return Err(unsupported(format!("attribute '{name}' is not known for this operator")));
+        }
+        if let Some(most) = arity::most_operands(&node.id.domain, &node.id.operator, node.id.opset)
+            && let Some(last) = node.inputs.iter().rposition(|name| !name.is_empty())
+            && last >= most
+        {
+            let (what, found, expected) = ("inputs", last + 1, format!("at most {most}"));
+            return Err(NodeError::Count { what, found, expected }.into());
         }
         for name in node.inputs.iter().filter(|name| !name.is_empty()) {
             if matches!(self.scopes.get(name), Some((_, Binding::Refused))) {

@@ -6,6 +6,7 @@
 //! followed symbolically ([`known`]) and never become operations, so that targets of `Reshape`, `Expand`, `Slice`,
 //! `Resize` and the like are symbolic dimensions. Sizes that depend on run-time data become symbols through `tir.bind`.
 
+mod arity;
 mod attributes;
 mod context;
 pub mod known;

@@ -68,7 +68,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut inputs = arguments.inputs.clone();
     inputs.random = inputs.random.or(Some(0));
     let values = inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
-    let inputs = ordered(&loaded.manifest, &values)?;
+    let ordered = ordered(&loaded.manifest, &values)?;
+    let inputs = ordered.tensors()?;
     let threads = arguments.compile.run_threads();
     let mut session = Session::new(&loaded.executable, threads).map_err(Error::from)?;
     let mut results = session.run(&inputs).map_err(Error::from)?;

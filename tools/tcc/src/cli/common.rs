@@ -14,7 +14,7 @@ use tcc::passes::quantize::Activations;
 use tcc::runtime::manifest::Manifest;
 use tcc::runtime::program::Executable;
 use tcc::runtime::{Bundle, LoadOptions};
-use tcc::{CompileOptions, Compiled, Device, Error, Model, Target, compile};
+use tcc::{CompileOptions, Compiled, Device, Error, Model, Target, compile, sizes};
 
 use super::Failure;
 
@@ -51,7 +51,7 @@ pub struct InputArguments {
     /// Inputs from an archive, by name.
     #[arg(long, value_name = "FILE.npz")]
     pub inputs: Option<PathBuf>,
-    /// Random values for inputs that no file gives.
+    /// Random values for inputs that no file gives, in small sizes that suit the model where --dim gives none.
     #[arg(long, value_name = "SEED")]
     pub random: Option<u64>,
 }
@@ -166,16 +166,24 @@ pub fn load(path: &Path, arguments: &CompileArguments) -> Result<Loaded, Failure
 impl InputArguments {
     /// The values for a program.
     pub fn values(&self, manifest: &Manifest, dims: &Dims) -> Result<Inputs, Failure> {
-        let mut values = match self.random {
-            Some(seed) => inputs::random(manifest, dims, seed)?,
-            None => Inputs::new(),
-        };
+        let mut values = Inputs::new();
         if let Some(path) = &self.inputs {
             values.extend(inputs::read_archive(path)?);
         }
         for text in &self.input {
             let (name, data) = inputs::read_array(text)?;
             values.insert(name, data);
+        }
+        if let Some(seed) = self.random {
+            let sizes = sizes::choose(manifest, dims, &values)?;
+            let chosen: Vec<String> =
+                sizes.chosen.iter().map(|(name, size)| format!("{name}={size}")).collect();
+            if !chosen.is_empty() {
+                // On the error stream, so that pipes stay clean.
+                eprintln!("sizes: {} (--dim NAME=N chooses)", chosen.join(" "));
+            }
+            let missing = inputs::random(manifest, &sizes.values, &values, seed)?;
+            values.extend(missing);
         }
         Ok(values)
     }

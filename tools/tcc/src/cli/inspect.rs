@@ -68,7 +68,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut profile;
     if let Some(runs) = runs {
         let values = chosen.values(manifest, &arguments.compile.dims()?)?;
-        let inputs = ordered(manifest, &values)?;
+        let ordered = ordered(manifest, &values)?;
+        let inputs = ordered.tensors()?;
         profile = describe(manifest, &inputs, &target.cost, threads);
         let mut session = Session::new(&loaded.executable, threads).map_err(Error::from)?;
         profile.measure(&mut session, &inputs, runs.max(1))?;

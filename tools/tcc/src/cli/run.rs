@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tcc::inputs::{ordered, to_data};
-use tcc::ir::convert::element;
+use tcc::ir::convert::{element, texts};
 use tcc::ir::data::Data;
 use tcc::runtime::Session;
 use tcc::{Error, npz};
@@ -28,7 +28,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     let loaded = load(&arguments.model, &arguments.compile)?;
     let values = arguments.inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
-    let inputs = ordered(&loaded.manifest, &values)?;
+    let ordered = ordered(&loaded.manifest, &values)?;
+    let inputs = ordered.tensors()?;
     let mut session =
         Session::new(&loaded.executable, arguments.compile.run_threads()).map_err(Error::from)?;
     let results = session.run(&inputs).map_err(Error::from)?;
@@ -49,6 +50,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
 /// The first elements.
 fn preview(data: &Data) -> String {
     const SHOWN: usize = 8;
+    if let Some(texts) = texts(data) {
+        let dots = if texts.len() > SHOWN { ", ..." } else { "" };
+        let shown: Vec<String> = texts.iter().take(SHOWN).map(|text| format!("{text:?}")).collect();
+        return format!("[{}{dots}]", shown.join(", "));
+    }
     let mut parts: Vec<String> = (0..data.count().min(SHOWN))
         .filter_map(|index| element(data, index))
         .map(|scalar| {

@@ -30,7 +30,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let mut inputs = arguments.inputs.clone();
     inputs.random = inputs.random.or(Some(0));
     let values = inputs.values(&compiled.manifest, &options.dims)?;
-    let ordered_inputs = ordered(&compiled.manifest, &values)?;
+    let ordered = ordered(&compiled.manifest, &values)?;
+    let ordered_inputs = ordered.tensors()?;
     let mut session = Session::new(&executable, arguments.compile.run_threads()).map_err(Error::from)?;
     let results = session.run(&ordered_inputs).map_err(Error::from)?;
     let expected = reference(&module, &values)?;

@@ -12,10 +12,6 @@ use crate::error::Error;
 
 /// A simulated GPU with the kernels of one program.
 pub struct Simulator {
-    state: Arc<State>,
-}
-
-struct State {
     ptx: Arc<PtxModule>,
     module: sim::Module,
     /// Position of each kernel in the module.
@@ -34,33 +30,32 @@ impl Simulator {
         let module = sim::parse(&ptx.text).map_err(|error| Error::Codegen(error.to_string()))?;
         let kernels = super::kernels(ptx, manifest)?;
         let counts = Mutex::new(vec![Counts::default(); kernels.len()]);
-        let state = State { ptx: Arc::clone(ptx), module, kernels, seed, counts };
-        Ok(Simulator { state: Arc::new(state) })
+        Ok(Simulator { ptx: Arc::clone(ptx), module, kernels, seed, counts })
     }
 
     /// What the launches of each kernel have cost, in the order of the manifest.
     pub fn counts(&self) -> Vec<Counts> {
-        self.state.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Device for Simulator {
     fn name(&self) -> String {
-        format!("simulator of {}", self.state.module.target)
+        format!("simulator of {}", self.module.target)
     }
 
     fn kernels(&self) -> usize {
-        self.state.kernels.len()
+        self.kernels.len()
     }
 
-    fn open(&self) -> Result<Box<dyn DeviceQueue>, RuntimeError> {
-        let seed = self.state.seed;
-        Ok(Box::new(Queue { state: Arc::clone(&self.state), memory: Memory::new(), launches: seed }))
+    fn open(self: Arc<Self>) -> Result<Box<dyn DeviceQueue>, RuntimeError> {
+        let launches = self.seed;
+        Ok(Box::new(Queue { simulator: self, memory: Memory::new(), launches }))
     }
 }
 
 struct Queue {
-    state: Arc<State>,
+    simulator: Arc<Simulator>,
     memory: Memory,
     /// Makes every launch interleave in another way.
     launches: u64,
@@ -105,8 +100,8 @@ impl DeviceQueue for Queue {
         buffers: &[DeviceBuffer],
         dims: &[i64],
     ) -> Result<(), RuntimeError> {
-        let state = Arc::clone(&self.state);
-        let launch = &state.ptx.launch[state.kernels[kernel as usize]];
+        let simulator = Arc::clone(&self.simulator);
+        let launch = &simulator.ptx.launch[simulator.kernels[kernel as usize]];
         let Some(resolved) = launch.resolve(dims).map_err(failure)? else { return Ok(()) };
         let window = |buffer: &DeviceBuffer| Window {
             address: buffer.address,
@@ -128,10 +123,10 @@ impl DeviceQueue for Queue {
             windows: &windows,
             seed: self.launches,
         };
-        let result = sim::run(&state.module, &run, &mut self.memory);
+        let result = sim::run(&simulator.module, &run, &mut self.memory);
         self.memory.free(scratch);
         let counts = result.map_err(failure)?;
-        let mut all = state.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = simulator.counts.lock().unwrap_or_else(PoisonError::into_inner);
         all[kernel as usize].add(&counts);
         Ok(())
     }

@@ -3,92 +3,17 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use tcc_kernel::identifier::{is_keyword, plain};
 use tcc_runtime::DType;
 use tcc_runtime::manifest::{Manifest, Port};
 
-use super::name::{LibraryName, identifier};
+use super::name::{LEAD, LibraryName};
 
 /// The interface of the runtime, which every header carries so that it needs no other file.
 const RUNTIME: &str = include_str!("../../../../runtime/include/tcc.h");
 
-/// Names that a parameter of C or C++ cannot have, or that the text of the function uses itself.
-const RESERVED: &[&str] = &[
-    "alignas",
-    "alignof",
-    "and",
-    "asm",
-    "auto",
-    "bool",
-    "break",
-    "case",
-    "catch",
-    "char",
-    "class",
-    "const",
-    "constexpr",
-    "continue",
-    "default",
-    "delete",
-    "do",
-    "double",
-    "else",
-    "enum",
-    "explicit",
-    "export",
-    "extern",
-    "false",
-    "float",
-    "for",
-    "friend",
-    "goto",
-    "if",
-    "inline",
-    "int",
-    "inputs",
-    "long",
-    "mutable",
-    "namespace",
-    "new",
-    "not",
-    "nullptr",
-    "operator",
-    "or",
-    "outputs",
-    "private",
-    "protected",
-    "public",
-    "register",
-    "requires",
-    "restrict",
-    "return",
-    "session",
-    "short",
-    "signed",
-    "sizeof",
-    "static",
-    "struct",
-    "switch",
-    "template",
-    "this",
-    "throw",
-    "true",
-    "try",
-    "typedef",
-    "typename",
-    "typeof",
-    "union",
-    "unsigned",
-    "using",
-    "virtual",
-    "void",
-    "volatile",
-    "while",
-    "xor",
-    "unix",
-    "linux",
-    "memset",
-    "NULL",
-];
+/// Names that the text of the function uses itself, and macros of headers and compilers.
+const RESERVED: &[&str] = &["inputs", "linux", "memset", "NULL", "outputs", "session", "unix"];
 
 /// A parameter of the typed function.
 pub(super) struct Parameter {
@@ -124,11 +49,11 @@ pub(super) fn comment(text: &str) -> String {
     plain.replace("*/", "* /").replace("/*", "/ *")
 }
 
-/// The parameters for some ports, none where a shape is not constant or a type is not plain. No name is one of `reserved`.
+/// The parameters for some ports, none where a shape is not constant or a type is not plain. No name is `reserved`.
 pub(super) fn parameters(
     manifest: &Manifest,
     ports: &[Port],
-    reserved: &[&str],
+    reserved: fn(&str) -> bool,
     taken: &mut BTreeSet<String>,
 ) -> Option<Vec<Parameter>> {
     let mut all = Vec::new();
@@ -138,13 +63,13 @@ pub(super) fn parameters(
         let elements =
             shape.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim.try_into().ok()?))?;
         let bytes = tensor.dtype.bytes_for(elements)?;
-        let mut name = identifier(&port.name);
+        let mut name = plain(&port.name, LEAD);
         // Names of the runtime and of types, which the function uses.
         if name.to_ascii_lowercase().starts_with("tcc_") || name.ends_with("_t") {
             name.insert_str(0, "m_");
             name.push('_');
         }
-        while reserved.contains(&name.as_str()) || !taken.insert(name.clone()) {
+        while reserved(&name) || !taken.insert(name.clone()) {
             name.push('_');
         }
         all.push(Parameter { name, element: element(tensor.dtype)?, dtype: tensor.dtype, shape, bytes });
@@ -267,8 +192,9 @@ static inline void {prefix}_free(tcc_session *session)
 "#
     );
     let mut taken = BTreeSet::new();
-    let inputs = parameters(manifest, &manifest.inputs, RESERVED, &mut taken);
-    let outputs = parameters(manifest, &manifest.outputs, RESERVED, &mut taken);
+    let reserved = |word: &str| is_keyword(word) || RESERVED.contains(&word);
+    let inputs = parameters(manifest, &manifest.inputs, reserved, &mut taken);
+    let outputs = parameters(manifest, &manifest.outputs, reserved, &mut taken);
     match (inputs, outputs) {
         (Some(inputs), Some(outputs)) => typed(&mut out, prefix, &inputs, &outputs),
         _ => out

@@ -98,6 +98,7 @@ pub(super) fn text(manifest: &Manifest, name: &LibraryName) -> String {
     out.push_str(&common);
     // Parameters of Rust are in lower case, so names that differ in case only must not meet there.
     let mut taken = BTreeSet::new();
+    let reserved = |word: &str| RESERVED.contains(&word);
     let lower = |mut manifest: Manifest| {
         for port in manifest.inputs.iter_mut().chain(&mut manifest.outputs) {
             port.name = port.name.to_lowercase();
@@ -105,8 +106,8 @@ pub(super) fn text(manifest: &Manifest, name: &LibraryName) -> String {
         manifest
     };
     let lower = lower(manifest.clone());
-    let inputs = parameters(&lower, &lower.inputs, RESERVED, &mut taken);
-    let outputs = parameters(&lower, &lower.outputs, RESERVED, &mut taken);
+    let inputs = parameters(&lower, &lower.inputs, reserved, &mut taken);
+    let outputs = parameters(&lower, &lower.outputs, reserved, &mut taken);
     if let (Some(inputs), Some(outputs)) = (inputs, outputs) {
         typed(&mut out, &inputs, &outputs);
     }

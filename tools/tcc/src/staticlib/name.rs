@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
+use tcc_kernel::identifier::plain;
+
 use super::StaticLibraryError;
+
+/// What goes before names that do not start with a letter.
+pub(super) const LEAD: &str = "m";
 
 /// The name of a library: `libNAME.a` or `libNAME.so` gives `NAME.h` and `NAME.rs`, and names in C that start with `NAME_`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +31,7 @@ impl LibraryName {
         if stem.is_empty() {
             return Err(fail("the file name has nothing but lib and its ending"));
         }
-        let prefix = identifier(stem);
+        let prefix = plain(stem, LEAD);
         if prefix == "tcc" || prefix.starts_with("tcc_") {
             return Err(fail("names that start with tcc_ belong to the runtime; choose another"));
         }
@@ -57,17 +62,6 @@ impl LibraryName {
     pub fn module_file(&self) -> String {
         format!("{}.rs", self.prefix)
     }
-}
-
-/// An identifier of C made from any text.
-pub(super) fn identifier(text: &str) -> String {
-    let mut identifier: String =
-        text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    // Names that start with an underscore belong to the C implementation.
-    if !identifier.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        identifier.insert(0, 'm');
-    }
-    identifier
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@ use tcc_ir::contraction::{ContractionSpec, Role};
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::ScalarExpr;
+use tcc_ir::types::TensorType;
 
 use super::Gpu;
+use super::matrix::{CHUNK, fragment, matrix_product};
 use super::product::{Extents, Part, Places, Side, product};
 use crate::ir::{Expr, Stmt};
-use crate::lower::{Argument, LowerError, Lowering};
+use crate::lower::{Argument, LowerError, Lowering, PackedLayout, Packing};
 
 /// Rows, columns or depth below which tiles are mostly empty.
 const SMALL: i64 = 4;
@@ -18,6 +20,8 @@ struct Contraction<'c> {
     epilogue: &'c ScalarExpr,
     /// The operand of the rows and that of the columns.
     operands: [usize; 2],
+    /// The columns' operand in another order, where it is packed.
+    packed: Option<(Argument, PackedLayout)>,
     batch: Vec<u8>,
     outer: [Vec<u8>; 2],
     depth: Vec<u8>,
@@ -56,6 +60,40 @@ impl Contraction<'_> {
         Part { stmts, at }
     }
 
+    /// Makes sure that runs of 16 bytes along the depth are in one piece in both operands, and inside or outside together. A
+    /// constant right operand is packed; false where an operand has no such runs.
+    fn pack(&mut self, lowering: &mut Lowering) -> bool {
+        let Some(inner) = self.depth.last().copied() else { return false };
+        let lanes = CHUNK / lowering.operands[self.operands[0]].dtype().size() as i64;
+        let whole = self.extent(inner).as_const().is_some_and(|extent| extent % lanes == 0);
+        let along = |side: usize| self.labels(self.operands[side]).last() == Some(&inner);
+        if !whole || !along(0) {
+            return false;
+        }
+        let operand = self.operands[1];
+        let source = lowering.operands[operand].clone();
+        if along(1) {
+            return true;
+        }
+        if !lowering.constant[operand] || source.static_shape().is_none() {
+            return false;
+        }
+        let labels = self.labels(operand).to_vec();
+        let axes = |of: &dyn Fn(&u8) -> bool| {
+            (0..labels.len()).filter(|axis| of(&labels[*axis])).collect::<Vec<_>>()
+        };
+        let mut order = axes(&|label| !self.depth.contains(label));
+        let axis_of = |label: &u8| labels.iter().position(|known| known == label);
+        order.extend(self.depth.iter().filter_map(axis_of));
+        let Some(lane_axis) = axis_of(&inner) else { return false };
+        let layout = PackedLayout { order, lane_axis, width: lanes as usize, group: None };
+        let packed = TensorType::new(source.dtype(), layout.shape(&source.shape));
+        let packing =
+            Packing { operand, source: source.shape.clone(), layout: layout.clone(), packed, winograd: None };
+        self.packed = Some((lowering.packed(packing), layout));
+        true
+    }
+
     fn coordinates(&self, labels: &[u8], known: &[(&[u8], &[Expr])]) -> Vec<Expr> {
         let find = |label: &u8| {
             known.iter().find_map(|(labels, at)| {
@@ -72,6 +110,9 @@ impl Places for Contraction<'_> {
     }
 
     fn depth_inner(&self, side: Side) -> bool {
+        if side == Side::Columns && self.packed.is_some() {
+            return true;
+        }
         let labels = self.labels(self.operands[side as usize]);
         labels.last().is_some_and(|last| self.depth.contains(last))
     }
@@ -100,6 +141,9 @@ impl Places for Contraction<'_> {
         let known: [(&[u8], &[Expr]); 3] = [(labels, own), (&self.batch, batch), (&self.depth, depth)];
         let operand = self.operands[side as usize];
         let at = self.coordinates(self.labels(operand), &known);
+        if let (Side::Columns, Some((argument, layout))) = (side, &self.packed) {
+            return (lowering.load(*argument, &layout.coordinates(&at)), None);
+        }
         (lowering.load(Argument::Operand(operand), &at), None)
     }
 
@@ -171,7 +215,8 @@ pub fn contract(
             (label, extent.unwrap_or(Dim::Const(1)))
         })
         .collect();
-    let contraction = Contraction { spec, epilogue, operands, batch, outer, depth, extents };
+    let mut contraction =
+        Contraction { spec, epilogue, operands, packed: None, batch, outer, depth, extents };
     let product_of = |labels: &[u8]| Dim::product(&contraction.shape(labels));
     let dims = [&contraction.batch, &contraction.outer[0], &contraction.outer[1], &contraction.depth]
         .map(|labels| product_of(labels));
@@ -179,6 +224,16 @@ pub fn contract(
         return Ok(false);
     }
     let [batch, rows, columns, depth] = dims.map(|dim| lowering.dim(&dim));
-    product(lowering, gpu, &Extents { batch, rows, columns, depth }, accumulator, &contraction)?;
+    let extents = Extents { batch, rows, columns, depth };
+    let [lhs, rhs] = [0, 1].map(|side| lowering.operands[operands[side]].dtype());
+    if gpu.tensor_cores
+        && let Some(fragment) = fragment(lhs, rhs, accumulator)
+        && contraction.pack(lowering)
+        && matrix_product(lowering, gpu, &extents, (fragment, accumulator), &contraction)?
+    {
+        return Ok(true);
+    }
+    contraction.packed = None;
+    product(lowering, gpu, &extents, accumulator, &contraction)?;
     Ok(true)
 }

@@ -5,11 +5,13 @@
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::ScalarExpr;
+use tcc_ir::types::TensorType;
 
 use super::Gpu;
+use super::matrix::{CHUNK, fragment, matrix_product};
 use super::product::{Extents, Part, Places, Side, product};
 use crate::ir::{Expr, Stmt};
-use crate::lower::{Argument, LowerError, Lowering};
+use crate::lower::{Argument, LowerError, Lowering, PackedLayout, Packing};
 
 /// Channels of the result below which tiles are mostly empty.
 const SMALL: i64 = 4;
@@ -24,6 +26,8 @@ pub struct Convolution<'c> {
     pub low: &'c [i64],
     /// What becomes of sums.
     pub epilogue: &'c ScalarExpr,
+    /// The filter with the depth innermost, where it is packed.
+    pub packed: Option<Argument>,
 }
 
 impl Convolution<'_> {
@@ -38,7 +42,7 @@ impl Places for Convolution<'_> {
     }
 
     fn depth_inner(&self, side: Side) -> bool {
-        side == Side::Rows
+        side == Side::Rows || self.packed.is_some()
     }
 
     fn outer(&self, lowering: &mut Lowering, side: Side, _: &Expr, position: Expr) -> Part {
@@ -90,6 +94,14 @@ impl Places for Convolution<'_> {
         if side == Side::Columns {
             let shape = lowering.operands[1].shape.clone();
             let columns = lowering.dim(&shape[self.spatial() + 1]);
+            if let Some(packed) = self.packed {
+                let depth_extent = lowering.dim(&Dim::product(&shape[..self.spatial() + 1]));
+                let buffer = lowering.buffer(packed);
+                return (
+                    Expr::load(buffer, outer[0].clone().times(depth_extent).plus(depth[0].clone())),
+                    None,
+                );
+            }
             let buffer = lowering.buffer(Argument::Operand(1));
             let index = depth[0].clone().times(columns).plus(outer[0].clone());
             return (Expr::load(buffer, index), None);
@@ -142,7 +154,7 @@ pub fn convolve(
     lowering: &mut Lowering,
     gpu: &Gpu,
     accumulator: DType,
-    convolution: &Convolution,
+    mut convolution: Convolution,
 ) -> Result<bool, LowerError> {
     let spatial = convolution.spatial();
     let (filter, result) = (lowering.operands[1].clone(), lowering.results[0].clone());
@@ -155,6 +167,26 @@ pub fn convolve(
     let columns = lowering.dim(&result.shape[spatial + 1]);
     let depth = lowering.dim(&Dim::product(&filter.shape[..spatial + 1]));
     let extents = Extents { batch: Expr::index(1), rows, columns, depth };
-    product(lowering, gpu, &extents, accumulator, convolution)?;
+    // Runs of 16 bytes of channels are in one piece, and inside or outside together.
+    let lanes = CHUNK / lowering.operands[0].dtype().size() as i64;
+    let whole = filter.shape[spatial].as_const().is_some_and(|channels| channels % lanes == 0);
+    if gpu.tensor_cores
+        && whole
+        && lowering.constant[1]
+        && filter.static_shape().is_some()
+        && let Some(fragment) = fragment(lowering.operands[0].dtype(), filter.dtype(), accumulator)
+    {
+        let order = std::iter::once(spatial + 1).chain(0..spatial + 1).collect();
+        let layout = PackedLayout { order, lane_axis: spatial, width: lanes as usize, group: None };
+        let packed = TensorType::new(filter.dtype(), layout.shape(&filter.shape));
+        let source = filter.shape.clone();
+        convolution.packed =
+            Some(lowering.packed(Packing { operand: 1, source, layout, packed, winograd: None }));
+        if matrix_product(lowering, gpu, &extents, (fragment, accumulator), &convolution)? {
+            return Ok(true);
+        }
+        convolution.packed = None;
+    }
+    product(lowering, gpu, &extents, accumulator, &convolution)?;
     Ok(true)
 }

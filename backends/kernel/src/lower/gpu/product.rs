@@ -183,7 +183,7 @@ impl Stage {
     }
 }
 
-fn assigned(lowering: &mut Lowering, stmts: &mut Vec<Stmt>, name: &str, value: Expr) -> Expr {
+pub fn assigned(lowering: &mut Lowering, stmts: &mut Vec<Stmt>, name: &str, value: Expr) -> Expr {
     if value.as_index().is_some() {
         return value;
     }

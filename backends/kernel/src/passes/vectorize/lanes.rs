@@ -118,7 +118,7 @@ impl<'b> Body<'b> {
                         out.push(Stmt::If { condition: condition.clone(), then: yes, otherwise: no });
                     }
                 }
-                Stmt::Barrier => return Err(Stop::Serial),
+                Stmt::Barrier | Stmt::Warp(_) => return Err(Stop::Serial),
             }
         }
         Ok(())

@@ -59,7 +59,7 @@ impl Scan<'_> {
                     self.block(then);
                     self.block(otherwise);
                 }
-                Stmt::Barrier => {}
+                Stmt::Barrier | Stmt::Warp(_) => {}
             }
         }
     }

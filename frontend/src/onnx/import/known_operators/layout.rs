@@ -243,7 +243,10 @@ fn fill(node: &Node, shape: &Known) -> Result<Option<Known>, Refusal> {
             shape: vec![1],
             elements: vec![Element::Dim(Dim::Const(0))],
         }),
-        Some(tensor) if tensor.element == DataType::String => None,
+        // Refused by the lowering.
+        Some(tensor) if tensor.element == DataType::String || tensor.dims.iter().any(|&size| size != 1) => {
+            None
+        }
         Some(tensor) => Known::from_data(&super::super::context::to_data(tensor)?),
     };
     Ok(value.and_then(|value| value.gathered(sizes, |_| Some(0))))

@@ -6,7 +6,7 @@ use super::super::context::{Context, Lowered};
 use super::super::refusal::{Refusal, attribute, operands, unsupported};
 use super::super::scope::Binding;
 use super::super::sizes::{self, SIZE};
-use super::super::table::{Entry, since};
+use super::super::table::{Entry, between, since};
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::module::{Region, Value};
@@ -17,6 +17,7 @@ use tcc_ir::types::Type;
 pub(super) static TABLE: &[Entry] = &[
     since(1, "If", choose),
     since(1, "Loop", iterate),
+    between(8, 8, "Scan", scan_batch),
     since(9, "Scan", scan),
     since(17, "SequenceMap", map_sequence),
 ];
@@ -239,8 +240,48 @@ fn runs_to_the_limit(context: &Context<'_>, node: &Node, body: &Graph) -> bool {
 
 /// ONNX Scan: a loop over one axis of its scanned inputs, whose outputs are stacked along an axis.
 fn scan(context: &mut Context<'_>, node: &Node) -> Lowered {
-    let body = subgraph(node, "body")?;
     let values = context.operands(node)?;
+    let results = scan_over(context, node, &values, "scan_input_directions")?;
+    Ok(results.into_iter().map(Binding::Value).collect())
+}
+
+/// Scan as it was in version 8, where all values have a batch axis in front; of a batch of one.
+fn scan_batch(context: &mut Context<'_>, node: &Node) -> Lowered {
+    if node.input(0).is_some() {
+        return Err(unsupported("operand 0 (sequence_lens)"));
+    }
+    let mut values = Vec::new();
+    for index in 1..node.inputs.len() {
+        let value = context.operand(node, index, "operand")?;
+        let mut shape = context.shape(value)?;
+        if shape.is_empty() {
+            return Err(operands("an operand has no batch axis"));
+        }
+        let batch = shape.remove(0);
+        if batch.as_const().is_some_and(|batch| batch != 1) {
+            return Err(unsupported(format!("a batch of {batch}; convert the model to opset 9 or later")));
+        }
+        context.require_equal(batch, Dim::Const(1), "the batch")?;
+        values.push(context.builder.reshape(value, shape)?);
+    }
+    let mut bindings = Vec::new();
+    for value in scan_over(context, node, &values, "directions")? {
+        let mut shape = context.shape(value)?;
+        shape.insert(0, Dim::Const(1));
+        bindings.push(Binding::Value(context.builder.reshape(value, shape)?));
+    }
+    Ok(bindings)
+}
+
+/// Final states and collected outputs of a scan over `values`: initial states, then what is scanned. `directions` is the
+/// attribute that says which of these are read from the end.
+fn scan_over(
+    context: &mut Context<'_>,
+    node: &Node,
+    values: &[Value],
+    directions: &str,
+) -> Result<Vec<Value>, Refusal> {
+    let body = subgraph(node, "body")?;
     let count = node.int("num_scan_inputs")?.and_then(|count| usize::try_from(count).ok());
     let count = count.filter(|&count| count > 0 && count <= values.len());
     let count = count.ok_or_else(|| attribute("num_scan_inputs", "missing or out of range"))?;
@@ -258,7 +299,7 @@ fn scan(context: &mut Context<'_>, node: &Node) -> Lowered {
         }
     };
     let input_axes = settings("scan_input_axes", count)?;
-    let input_reversed = settings("scan_input_directions", count)?;
+    let input_reversed = settings(directions, count)?;
     let output_axes = settings("scan_output_axes", outputs)?;
     let output_reversed = settings("scan_output_directions", outputs)?;
     let mut axes = Vec::new();
@@ -286,7 +327,7 @@ fn scan(context: &mut Context<'_>, node: &Node) -> Lowered {
             Ok(std::iter::once(parameters[1]).chain(outputs).collect())
         })
     })?;
-    let mut bindings: Vec<Binding> = Vec::new();
+    let mut ordered = Vec::new();
     for (index, mut value) in results.into_iter().enumerate() {
         if let Some(output) = index.checked_sub(carried.len()) {
             let shape = context.shape(value)?;
@@ -304,9 +345,9 @@ fn scan(context: &mut Context<'_>, node: &Node) -> Lowered {
             perm.insert(axis, 0);
             value = context.builder.transpose(value, perm)?;
         }
-        bindings.push(Binding::Value(value));
+        ordered.push(value);
     }
-    Ok(bindings)
+    Ok(ordered)
 }
 
 /// A loop over the elements of sequences that appends what the body gives to the resulting ones.

@@ -36,13 +36,23 @@ fn indices(context: &mut Context<'_>, node: &Node) -> Result<(Value, Value), Ref
 
 fn gather(context: &mut Context<'_>, node: &Node) -> Lowered {
     let (x, at) = indices(context, node)?;
-    let axis = sizes::axis(node.int("axis")?.unwrap_or(0), context.shape(x)?.len())?;
+    let shape = context.shape(x)?;
+    let axis = sizes::axis(node.int("axis")?.unwrap_or(0), shape.len())?;
+    context.require_filled(&shape[axis], &Dim::product(&context.shape(at)?))?;
+    let outside = |index: &i64, extent: i64| *index >= extent || *index < -extent;
+    if let (Some(extent), Some(known)) = (shape[axis].as_const(), context.known(node, 1))
+        && let Some(index) = known.integers().unwrap_or_default().iter().find(|index| outside(index, extent))
+    {
+        return Err(operands(format!("index {index} is outside of axis {axis}, which has extent {extent}")));
+    }
     one(context.builder.op1(Operator::Gather { axis }, &[x, at])?)
 }
 
 fn gather_elements(context: &mut Context<'_>, node: &Node) -> Lowered {
     let (x, at) = indices(context, node)?;
-    let axis = sizes::axis(node.int("axis")?.unwrap_or(0), context.shape(x)?.len())?;
+    let shape = context.shape(x)?;
+    let axis = sizes::axis(node.int("axis")?.unwrap_or(0), shape.len())?;
+    context.require_filled(&shape[axis], &Dim::product(&context.shape(at)?))?;
     one(context.builder.op1(Operator::GatherElements { axis }, &[x, at])?)
 }
 
@@ -51,6 +61,14 @@ fn gather_nd(context: &mut Context<'_>, node: &Node) -> Lowered {
     let batch_dims = node.int("batch_dims")?.unwrap_or(0);
     let batch_dims =
         usize::try_from(batch_dims).map_err(|_| attribute("batch_dims", format!("{batch_dims}")))?;
+    let (shape, picks) = (context.shape(x)?, context.shape(at)?);
+    if let (Some(length), Some(rows)) = (picks.last().and_then(Dim::as_const), picks.split_last())
+        && let Some(addressed) =
+            usize::try_from(length).ok().and_then(|length| shape.get(batch_dims..batch_dims + length))
+    {
+        let rows = Dim::product(rows.1);
+        addressed.iter().try_for_each(|extent| context.require_filled(extent, &rows))?;
+    }
     one(context.builder.op1(Operator::GatherNd { batch_dims }, &[x, at])?)
 }
 
@@ -118,6 +136,12 @@ fn top_k(context: &mut Context<'_>, node: &Node) -> Lowered {
             _ => return Err(operands("k is no scalar")),
         },
     };
+    let extent = context.shape(x)?[axis].clone();
+    if let (Some(k), Some(extent)) = (k.as_const(), extent.as_const())
+        && k > extent
+    {
+        return Err(operands(format!("{k} elements are asked for, but axis {axis} has {extent}")));
+    }
     let largest = node.flag("largest", true)?;
     let results = context.builder.op(Operator::TopK { axis, k, largest }, &[x])?;
     Ok(results.into_iter().map(Binding::Value).collect())

@@ -78,6 +78,9 @@ fn constant_of_shape(context: &mut Context<'_>, node: &Node) -> Lowered {
         Some(tensor) => to_data(tensor)?,
         None => Data::from_f32(&[1], &[0.0])?,
     };
+    if fill.dtype() == DType::String {
+        return Err(attribute("value", "text, expected a number"));
+    }
     if fill.count() != 1 {
         return Err(attribute("value", format!("{} elements, expected one", fill.count())));
     }
@@ -94,6 +97,9 @@ fn range(context: &mut Context<'_>, node: &Node) -> Lowered {
     let known = |context: &Context<'_>, index| {
         context.known(node, index).and_then(|known| known.dims()?.first().cloned())
     };
+    if known(context, 2).is_some_and(|delta| delta.is(0)) {
+        return Err(operands("the step is 0"));
+    }
     let count = match (known(context, 0), known(context, 1), known(context, 2)) {
         (Some(start), Some(limit), Some(delta)) if delta.as_const().is_some_and(|delta| delta != 0) => {
             let (span, step) = if delta.as_const().is_some_and(|delta| delta < 0) {

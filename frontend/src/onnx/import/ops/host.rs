@@ -158,7 +158,7 @@ fn determinant(context: &mut Context<'_>, node: &Node) -> Lowered {
     let x = context.operand(node, 0, "X")?;
     let (shape, dtype) = (context.shape(x)?, context.dtype(x)?);
     let [batch @ .., rows, columns] = &shape[..] else { return Err(operands("the operand is no matrix")) };
-    context.builder.require_equal(rows.clone(), columns.clone());
+    context.require_equal(rows.clone(), columns.clone(), "rows and columns")?;
     let types = [Type::tensor(dtype, batch.to_vec())];
     context.host_operator(node, &types)
 }
@@ -227,7 +227,7 @@ impl Context<'_> {
                 if place.is(1) {
                     *place = extent;
                 } else if !extent.is(1) {
-                    self.builder.require_equal(place.clone(), extent);
+                    self.require_equal(place.clone(), extent, "extents")?;
                 }
             }
         }

@@ -156,7 +156,7 @@ fn squeeze(context: &mut Context<'_>, node: &Node) -> Lowered {
             Some(size) => {
                 return Err(operands(format!("dimension {axis} is {size}, only 1 can be squeezed")));
             }
-            None => context.builder.require_equal(shape[axis].clone(), Dim::Const(1)),
+            None => context.require_equal(shape[axis].clone(), Dim::Const(1), "a squeezed extent")?,
         }
     }
     let rest = shape.into_iter().enumerate().filter(|(axis, _)| !axes.contains(axis)).map(|(_, size)| size);
@@ -198,7 +198,7 @@ fn expand(context: &mut Context<'_>, node: &Node) -> Lowered {
         } else if have.as_const().is_some() {
             return Err(operands(format!("an extent of {have} cannot be expanded to {want}")));
         } else {
-            context.builder.require_equal(have.clone(), want);
+            context.require_equal(have.clone(), want, "element counts")?;
             have
         });
     }

@@ -246,7 +246,7 @@ fn diagonal(
         .find(|&(first, second)| labels[first] == labels[second])
     {
         let shape = context.shape(value)?;
-        context.builder.require_equal(shape[first].clone(), shape[second].clone());
+        context.require_equal(shape[first].clone(), shape[second].clone(), "axes of one letter")?;
         // Element i along the second axis is picked by its coordinate along the first.
         let mut extents = shape.clone();
         extents[second] = Dim::Const(1);

@@ -106,11 +106,11 @@ fn check_lengths(context: &mut Context<'_>, node: &Node, total: &Dim) -> Result<
     for kind in [ReduceKind::Min, ReduceKind::Max] {
         let extreme = context.builder.reduce(kind, lengths, (0..rank).collect(), false)?;
         let length = context.bind(extreme, 5, "seqlen", SIZE)?.remove(0);
-        context.builder.require_equal(length + Dim::Const(1), total.clone());
+        context.require_equal(length + Dim::Const(1), total.clone(), "sequence lengths")?;
     }
     let sum = context.sizes(node, 6, "total_sequence_length", SIZE)?;
     match &sum[..] {
-        [sum] => context.builder.require_equal(sum.clone(), total.clone()),
+        [sum] => context.require_equal(sum.clone(), total.clone(), "sequence lengths")?,
         _ => return Err(operands("total_sequence_length is no scalar")),
     }
     Ok(())

@@ -42,7 +42,11 @@ fn recurrent(context: &mut Context<'_>, node: &Node, cell: CellKind) -> Lowered 
         return Err(operands(format!("W has {directions} directions, expected {expected}")));
     }
     if let Some(size) = node.int("hidden_size")? {
-        context.builder.require_equal(hidden.clone(), Dim::Const(size));
+        context.require_equal(
+            hidden.clone(),
+            Dim::Const(size),
+            "attribute 'hidden_size' and the extent of R",
+        )?;
     }
     let gates = match cell {
         CellKind::Rnn => 1,

@@ -253,7 +253,7 @@ fn affine_grid(context: &mut Context<'_>, node: &Node) -> Lowered {
     let (rank, dtype) = (spatial.len(), context.dtype(theta)?);
     let expected = [batch.clone(), Dim::from(rank), Dim::from(rank + 1)];
     for (have, want) in context.shape(theta)?.into_iter().zip(expected) {
-        context.builder.require_equal(have, want);
+        context.require_equal(have, want, "sizes")?;
     }
     // Column j of theta, shaped to broadcast against [batch, spatial..., coordinate].
     let column = |context: &mut Context<'_>, index: usize| -> Result<Value, Refusal> {

@@ -184,7 +184,8 @@ fn short_time_transform(context: &mut Context<'_>, node: &Node) -> Lowered {
     let starts = context.call(Function::Mul, &[rows, step])?;
     let places = context.call(Function::Add, &[starts, columns])?;
     let mut cut = context.builder.op1(Operator::Gather { axis: 1 }, &[signal, places])?;
-    context.builder.require_equal(context.shape(cut)?[0].clone(), batch.clone());
+    let rows = context.shape(cut)?[0].clone();
+    context.require_equal(rows, batch.clone(), "batches")?;
     if let Some(window) = window {
         let window = context.builder.reshape(window, vec![length.clone(), Dim::Const(1)])?;
         cut = context.call(Function::Mul, &[cut, window])?;

@@ -267,12 +267,7 @@ fn split(context: &mut Context<'_>, node: &Node) -> Lowered {
         return Err(operands(format!("{} lengths for {count} outputs", lengths.len())));
     }
     let total = lengths.iter().fold(Dim::Const(0), |sum, length| sum + length.clone());
-    match (extent.as_const(), total.as_const()) {
-        (Some(extent), Some(total)) if extent != total => {
-            return Err(operands(format!("the parts add up to {total}, the extent is {extent}")));
-        }
-        _ => context.builder.require_equal(total, extent.clone()),
-    }
+    context.require_equal(total, extent.clone(), "the sum of the parts and the extent")?;
     let mut start = Dim::Const(0);
     let mut results = Vec::with_capacity(count);
     for length in lengths {
@@ -322,6 +317,12 @@ fn pad(context: &mut Context<'_>, node: &Node) -> Lowered {
     };
     if low.iter().chain(&high).all(|amount| amount.is(0)) {
         return one(x);
+    }
+    if kind != PadKind::Constant {
+        for (axis, extent) in context.shape(x)?.iter().enumerate() {
+            let padded = extent.clone() + low[axis].clone() + high[axis].clone();
+            context.require_filled(extent, &padded)?;
+        }
     }
     one(context.builder.op1(Operator::Pad { kind, low, high }, &[x, fill])?)
 }

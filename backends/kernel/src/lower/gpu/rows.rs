@@ -1,0 +1,93 @@
+//! Rows that a warp shares: its lanes take vectors in turn, and combine what they have found by exchanging it.
+
+use tcc_ir::dim::Dim;
+use tcc_ir::dtype::DType;
+use tcc_ir::words::ReduceKind;
+
+use crate::ir::{Expr, LoopKind, Stmt, Ty, Var};
+use crate::lower::Lowering;
+use crate::lower::reduce::combine;
+use crate::warp::WarpOp;
+
+/// Lanes of a warp.
+const WARP: i64 = 32;
+
+/// Warps of a block.
+const WARPS: i64 = 4;
+
+/// Elements of a row below which one thread is enough.
+const SMALL: i64 = 64;
+
+/// Computes a row from its coordinates and, in a warp, the number of the lane.
+type Row<'r, 'l> = dyn FnMut(&mut Lowering<'l>, &[Expr], Option<Expr>) -> Vec<Stmt> + 'r;
+
+impl<'l> Lowering<'l> {
+    /// A nest over rows of consecutive elements that are worth a warp each on a GPU and a task each elsewhere.
+    pub fn rows(
+        &mut self,
+        shape: &[Dim],
+        (length, compute): (&Dim, DType),
+        body: &mut Row<'_, 'l>,
+    ) -> Vec<Stmt> {
+        let short = length.as_const().is_some_and(|length| length < SMALL);
+        if self.tuning.gpu.is_none() || short || compute.bits() != 32 {
+            return self.parallel_rows(shape, &mut |this, at| body(this, at, None));
+        }
+        let tasks = self.dim(&Dim::product(shape));
+        let blocks = tasks.clone().over_up(Expr::index(WARPS));
+        vec![self.for_loop("block", blocks, LoopKind::Grid(0), |this, block| {
+            vec![this.for_loop("thread", Expr::index(WARP * WARPS), LoopKind::Thread(0), |this, thread| {
+                let row = block.times(Expr::index(WARPS)).plus(thread.clone().over(Expr::index(WARP)));
+                let (row, assign) = this.assign("row", row);
+                let (lane, assign_lane) = this.assign("lane", thread.remainder(Expr::index(WARP)));
+                let at = this.decode(row.into(), shape);
+                // All lanes of a warp have one row.
+                let condition = Expr::Var(row).less(tasks.clone());
+                let then = body(this, &at, Some(lane.into()));
+                vec![assign, assign_lane, Stmt::If { condition, then, otherwise: Vec::new() }]
+            })]
+        })]
+    }
+
+    /// Visits the elements of a row that belong to a lane: vectors of `lanes` in turn, and of the rest one a lane.
+    pub fn lane_line(
+        &mut self,
+        lane: &Expr,
+        extent: &Expr,
+        lanes: u16,
+        vector: &mut dyn FnMut(&mut Self, Expr, Expr) -> Vec<Stmt>,
+        rest: &mut dyn FnMut(&mut Self, Expr) -> Vec<Stmt>,
+    ) -> Vec<Stmt> {
+        let width = Expr::index(i64::from(lanes));
+        let vectors = extent.clone().over(width.clone());
+        let own = vectors.clone().plus(Expr::index(WARP - 1)).minus(lane.clone()).over(Expr::index(WARP));
+        let mut stmts = vec![self.for_loop("v", own, LoopKind::Serial, |this, turn| {
+            let first = turn.times(Expr::index(WARP)).plus(lane.clone()).times(width.clone());
+            vec![this.for_loop("element", width.clone(), LoopKind::Vector, |this, element| {
+                vector(this, first.plus(element.clone()), element)
+            })]
+        })];
+        let done = vectors.times(width);
+        let left = extent.clone().minus(done.clone());
+        if !left.is_index(0) {
+            let condition = lane.clone().less(left);
+            let then = rest(self, done.plus(lane.clone()));
+            stmts.push(Stmt::If { condition, then, otherwise: Vec::new() });
+        }
+        stmts
+    }
+
+    /// Combines a value of each lane of a warp; every lane gets the result.
+    pub fn combine_lanes(&mut self, kind: ReduceKind, dtype: DType, value: Var) -> Vec<Stmt> {
+        let mut stmts = Vec::new();
+        let mut mask = WARP as u32 / 2;
+        while mask > 0 {
+            let other = self.kernel.variable("other", Ty::scalar(dtype));
+            stmts.push(Stmt::Warp(WarpOp::Exchange { into: other, value: value.into(), mask }));
+            let both = Expr::call(combine(kind), vec![value.into(), other.into()]);
+            stmts.push(Stmt::Assign { var: value, value: both });
+            mask /= 2;
+        }
+        stmts
+    }
+}
