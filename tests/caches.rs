@@ -212,7 +212,7 @@ fn random_shape(noise: &mut Noise) -> Shape {
     let depths: &[usize] = if scaled { &[32, 64, 96] } else { &[1, 7, 16, 40, 64, 128] };
     let formats: &[&str] = if scaled { &["i8", "i4", "f16"] } else { &["f32", "f16"] };
     let page = noise.pick(&[1usize, 3, 16, 32, 48]);
-    let mut storage = |noise: &mut Noise| {
+    let storage = |noise: &mut Noise| {
         let order = noise.pick(&["rows", "columns"]);
         let block = noise.pick(&[1usize, 5, 16, 16, 32]);
         format!("{} {order} {block}", noise.pick(formats))

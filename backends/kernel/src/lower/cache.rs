@@ -73,6 +73,9 @@ struct Place {
     within: Expr,
 }
 
+/// What happens with a channel; the expression is the scale of its group, where there are scales.
+type EachChannel<'b> = dyn FnMut(&mut Lowering, &Channel, Option<Expr>) -> Vec<Stmt> + 'b;
+
 /// A channel, with its place in the scale group where there are groups.
 #[derive(Clone)]
 struct Channel {
@@ -190,12 +193,7 @@ impl Cache {
     }
 
     /// Calls `body` for every channel, vector after vector, with the scale of its group where there are scales.
-    fn channels(
-        &self,
-        this: &mut Lowering,
-        place: &Place,
-        body: &mut dyn FnMut(&mut Lowering, &Channel, Option<Expr>) -> Vec<Stmt>,
-    ) -> Vec<Stmt> {
+    fn channels(&self, this: &mut Lowering, place: &Place, body: &mut EachChannel<'_>) -> Vec<Stmt> {
         let lanes = this.tuning.lanes(DType::F32);
         let zero = Expr::index(0);
         if !self.storage.format.has_scales() {

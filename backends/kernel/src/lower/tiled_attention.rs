@@ -171,11 +171,11 @@ impl TileState {
 
     /// One block of keys for all rows.
     pub fn block(&self, this: &mut Lowering, block: Block<'_>) -> Vec<Stmt> {
-        let Block { first, count, key, value_base, value, mut bias } = block;
+        let Block { first, count, key, value_base, value, bias } = block;
         let tile = &self.tile;
         let mut stmts = vec![self.products(this, key)];
         stmts.push(this.for_loop("row", Expr::index(tile.rows), LoopKind::Serial, |this, row| {
-            self.masked(this, &row, &first, bias.as_deref_mut())
+            self.masked(this, &row, &first, bias)
         }));
         let exponential = |value: Expr| Expr::call(Function::Exp, vec![value]);
         let (base, decay) = (self.base, self.decay);
@@ -393,7 +393,7 @@ impl TileState {
             });
             let full = count.clone().over_up(Expr::index(lanes));
             let add = this.for_loop("keys", full, LoopKind::Serial, |this, group| {
-                let base = value_base(this, &[group.clone()]);
+                let base = value_base(this, std::slice::from_ref(&group));
                 let (base, set_base) = this.assign("values", base);
                 let first_key = group.times(Expr::index(lanes));
                 let here = count.clone().minus(first_key.clone()).at_most(Expr::index(lanes));

@@ -116,7 +116,9 @@ fn figures(case: &Case, target: &Target, folder: &Path) -> Option<Figures> {
             tcc_kernel::lower::Argument::Result(_) => bytes(&case.result),
             tcc_kernel::lower::Argument::Temporary(index) => bytes(&lowered.temporaries[*index]),
             tcc_kernel::lower::Argument::Packed(index) => bytes(&lowered.packings[*index].packed),
-            tcc_kernel::lower::Argument::Block(_) => panic!("no operand is in blocks"),
+            tcc_kernel::lower::Argument::Block(_) | tcc_kernel::lower::Argument::View(..) => {
+                panic!("no operand is in blocks or a cache")
+            }
         })
         .collect();
     let parsed = sim::parse(&ptx.text).unwrap();
