@@ -5,6 +5,7 @@ use std::path::Path;
 use tcc::inputs::{ordered, random};
 use tcc::profile::{Profile, describe};
 use tcc::runtime::Session;
+use tcc::sizes::choose;
 use tcc::{CompileOptions, Compiled, Model, Target, compile, report};
 use tcc_passes::cost::Machine;
 
@@ -12,7 +13,8 @@ fn profiled(model: &str, runs: u32) -> (Compiled, Profile) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/c").join(model);
     let model = Model::open(&path).unwrap();
     let compiled = compile(&model, &CompileOptions::new(Target::named("cranelift").unwrap())).unwrap();
-    let values = random(&compiled.manifest, &[], &Default::default(), 0).unwrap();
+    let sizes = choose(&compiled.manifest, &Default::default(), &Default::default()).unwrap();
+    let values = random(&compiled.manifest, &sizes.values, &Default::default(), 0).unwrap();
     let ordered = ordered(&compiled.manifest, &values).unwrap();
     let inputs = ordered.tensors().unwrap();
     let mut profile = describe(&compiled.manifest, &inputs, &Machine::host(), 1);

@@ -70,10 +70,18 @@ struct Writer {
 }
 
 impl Writer {
-    fn symbol(&mut self, name: &str, scope: SymbolScope, section: SymbolSection, value: u64) -> SymbolId {
-        let kind = if section == SymbolSection::Undefined { SymbolKind::Unknown } else { SymbolKind::Data };
-        let (name, size, flags) = (name.as_bytes().to_vec(), 0, SymbolFlags::None);
-        self.object.add_symbol(Symbol { name, value, size, kind, scope, weak: false, section, flags })
+    /// A function that another object defines.
+    fn foreign(&mut self, name: &str) -> SymbolId {
+        self.object.add_symbol(Symbol {
+            name: name.as_bytes().to_vec(),
+            value: 0,
+            size: 0,
+            kind: SymbolKind::Unknown,
+            scope: SymbolScope::Unknown,
+            weak: false,
+            section: SymbolSection::Undefined,
+            flags: SymbolFlags::None,
+        })
     }
 
     /// Appends a table of words, whose addresses the linker fills in.
@@ -136,14 +144,14 @@ pub(super) fn object(
     for function in functions {
         let symbol = match writer.object.symbol_id(function.as_bytes()) {
             Some(symbol) => symbol,
-            None => writer.symbol(function, SymbolScope::Unknown, SymbolSection::Undefined, 0),
+            None => writer.foreign(function),
         };
         kernel_words.push(Word::Address(symbol, 0));
     }
     let (tables, kernels_start) = writer.table(&kernel_words)?;
     let (_, blobs_start) = writer.table(&blob_words)?;
     // The order of the fields of `LinkedProgram`.
-    let (_, program) = writer.table(&[
+    let words = [
         Word::Number(LINKED_VERSION as u64),
         Word::Address(json_section, json_start),
         Word::Number(json.len() as u64),
@@ -151,11 +159,20 @@ pub(super) fn object(
         Word::Number(functions.len() as u64),
         Word::Address(tables, blobs_start),
         Word::Number(weights.len() as u64),
-    ])?;
+    ];
+    let (_, program) = writer.table(&words)?;
     let section = writer.object.section_id(StandardSection::ReadOnlyDataWithRel);
-    let name = format!("{prefix}_program");
-    // Visible, because a shared library exports it.
-    writer.symbol(&name, SymbolScope::Dynamic, SymbolSection::Section(section), program);
+    // Visible, because a shared library exports it, and with its size: programs copy as many bytes of it into their own memory.
+    writer.object.add_symbol(Symbol {
+        name: format!("{prefix}_program").into_bytes(),
+        value: program,
+        size: words.len() as u64 * WORD,
+        kind: SymbolKind::Data,
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    });
     // Without this, linkers make the stack of the program executable.
     writer.object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
     writer.object.write().map_err(|error| fail(&error))
