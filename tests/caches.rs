@@ -74,7 +74,7 @@ impl Shape {
              ({q}, {k}, {v}, {table}, {index}, {index}) -> {y}\n\
              \"tir.return\"(%11) : ({y}) -> () }}) {{sym_name = \"main\", \
              input_names = [\"q\", \"k\", \"v\", \"slots\", \"table\", \"rows\", \"positions\"], output_names = [\"y\"], \
-             symbols = [[\"n\", 0, 64], [\"s\", 1, 8], [\"p\", 0, 256], [\"kv_slots\", 1, 4096]]}} : () -> () }}"
+             symbols = [[\"n\", 0, 96], [\"s\", 1, 8], [\"p\", 0, 256], [\"kv_slots\", 1, 4096]]}} : () -> () }}"
         );
         tcc_tests::compiler::read(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }

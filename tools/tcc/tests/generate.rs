@@ -87,6 +87,30 @@ fn the_same_options_give_the_same_text() {
 }
 
 #[test]
+fn compiled_models_and_bundles_write_what_the_interpreter_does() {
+    let folder = Folder::with(Flaws::default());
+    let exact = ["--kv", "f32", "--activations", "f32"];
+    let prompts =
+        ["--prompt", "on the", "--prompt", "the other", "--max-tokens", "16", "--ignore-end", "--json"];
+    let run = |model: &Path, more: &[&str]| -> Vec<serde_json::Value> {
+        let lines = good(&tcc("generate", model, &[&prompts[..], &exact, more].concat(), ""));
+        lines.lines().map(|line| json(line)["tokens"].clone()).collect()
+    };
+    let expected = run(&folder.model(), &["--target", "interpreter"]);
+    assert_eq!(expected.len(), 2);
+    for target in ["cpu", "cranelift"] {
+        for threads in ["1", "2"] {
+            let found = run(&folder.model(), &["--target", target, "--threads", threads]);
+            assert_eq!(found, expected, "{target}, {threads} threads");
+        }
+        let bundle = folder.0.path().join(format!("{target}.tcc"));
+        let arguments = ["-o", &bundle.to_string_lossy(), "--target", target];
+        good(&tcc("compile", &folder.model(), &[&arguments[..], &exact].concat(), ""));
+        assert_eq!(run(&bundle, &[]), expected, "{target}, bundle");
+    }
+}
+
+#[test]
 fn prompts_come_from_arguments_files_and_pipes() {
     let folder = Folder::with(Flaws::default());
     let run = |arguments: &[&str], input: &str| {

@@ -8,6 +8,8 @@ use clap::Args;
 use indicatif::ProgressBar;
 use tcc::compile::Progress;
 use tcc::inputs::{self, Inputs};
+use tcc::ir::attribute::{Attribute, AttributeValue};
+use tcc::ir::cache::CacheFormat;
 use tcc::ir::dim::Range;
 use tcc::model::Dims;
 use tcc::passes::quantize::Activations;
@@ -40,6 +42,10 @@ pub struct CompileArguments {
     /// where text is generated.
     #[arg(long, value_name = "f32|int8")]
     pub activations: Option<String>,
+    /// What numbers in key-value caches are rounded to: f16 by default where text is generated, as the model says
+    /// elsewhere.
+    #[arg(long, value_name = "f32|f16|i8|i4")]
+    pub kv: Option<String>,
 }
 
 /// Input values.
@@ -94,6 +100,11 @@ impl CompileArguments {
                 return Err(Failure::Usage(format!("--activations {other}: expected f32 or int8")));
             }
         };
+        if let Some(kv) = &self.kv {
+            let format = CacheFormat::from_value(&AttributeValue::Text(kv.clone()));
+            options.caches.format =
+                Some(format.map_err(|_| Failure::Usage(format!("--kv {kv}: expected f32, f16, i8 or i4")))?);
+        }
         if let Some(threads) = self.threads {
             if threads == 0 {
                 return Err(Failure::Usage("--threads: at least 1".into()));
