@@ -14,7 +14,7 @@ fn accumulator(name: &str, elements: DType) -> Arc<Executable> {
     let slots = b.symbol("slots", 1, 1 << 40, SymbolSource::State);
     let n = b.symbol("n", 0, i64::MAX, SymbolSource::Input { input: 0, axis: 0 });
     let x = b.input("x", DType::F32, &[n]);
-    let state = b.tensor(name, elements, &[slots.clone()], Storage::State);
+    let state = b.tensor(name, elements, std::slice::from_ref(&slots), Storage::State);
     b.result("y", state);
     let add = b.kernel("add", add, &[Access::Read, Access::Read, Access::ReadWrite], 0);
     b.call(run_kernel(add, &[x, state, state], &[], slots, 1));
