@@ -24,9 +24,12 @@ use crate::error::Error;
 use crate::model::{Dims, Model};
 use crate::target::{Backend, Target};
 
+/// Takes a line about a stage.
+type Listener = dyn Fn(&str) + Send + Sync;
+
 /// Who hears which stage a compilation has come to; nobody by default.
 #[derive(Clone, Default)]
-pub struct Progress(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Progress(Option<Arc<Listener>>);
 
 impl Progress {
     /// Calls `hear` with a line at the start of each stage, on the thread that compiles.
