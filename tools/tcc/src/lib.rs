@@ -8,7 +8,7 @@
 //! compiled.write_bundle("model.tcc".as_ref())?;
 //! let mut session = tcc::runtime::Session::new(&compiled.executable()?, 1)?;
 //! # Ok::<(), tcc::Error>(())
-//! ```
+//! ```no_run
 //!
 //! | module | holds |
 //! |---|---|
