@@ -1,6 +1,6 @@
 //! tcc as a library: read a model, compile it for a target, run it.
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use tcc::{CompileOptions, Model, Target, compile};
 //!
 //! let model = Model::open("model.onnx".as_ref())?;
@@ -8,7 +8,7 @@
 //! compiled.write_bundle("model.tcc".as_ref())?;
 //! let mut session = tcc::runtime::Session::new(&compiled.executable()?, 1)?;
 //! # Ok::<(), tcc::Error>(())
-//! ```no_run
+//! ```
 //!
 //! | module | holds |
 //! |---|---|
