@@ -13,6 +13,7 @@ use tcc_runtime::{DimExpr, TensorRef};
 
 use crate::error::Error;
 use crate::npz;
+use crate::split_mix::SplitMix;
 
 /// Inputs by name.
 pub type Inputs = BTreeMap<String, Data>;
@@ -34,24 +35,6 @@ pub fn read_archive(path: &Path) -> Result<Inputs, Error> {
         .map_err(|error| Error::Input { name: path.display().to_string(), reason: error.to_string() })
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 * 2f64.powi(-53)
-    }
-}
-
 /// The largest number of elements of a random input.
 const LARGEST_RANDOM: u64 = 1 << 30;
 
@@ -63,7 +46,7 @@ pub fn random(
     given: &Inputs,
     seed: u64,
 ) -> Result<Inputs, Error> {
-    let mut noise = Noise(seed);
+    let mut noise = SplitMix(seed);
     let mut inputs = Inputs::new();
     for port in manifest.inputs.iter().filter(|port| !given.contains_key(&port.name)) {
         let fail = |reason: String| Error::Input { name: port.name.clone(), reason };

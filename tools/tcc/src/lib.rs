@@ -40,6 +40,7 @@ pub mod output;
 pub mod profile;
 pub mod report;
 pub mod sizes;
+mod split_mix;
 pub mod staticlib;
 pub mod target;
 pub mod verify;

@@ -17,6 +17,7 @@
 
 use super::GenerateError;
 use super::grammar::Allowed;
+use crate::split_mix::SplitMix;
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,25 +78,6 @@ impl Sampling {
     pub fn for_text(&self, index: u64) -> Sampling {
         let seed = if index == 0 { self.seed } else { self.seed ^ SplitMix(index).next() };
         Sampling { seed, ..self.clone() }
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-#[derive(Clone, Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 * 2f64.powi(-53)
     }
 }
 
