@@ -221,7 +221,7 @@ pub(crate) fn generate(kernels: &[Kernel], options: &CompileOptions) -> Result<V
 }
 
 /// Weights whose bytes stay where they are.
-pub(crate) fn weight_data(bytes: &Bytes) -> Result<WeightData, Error> {
+fn weight_data(bytes: &Bytes) -> Result<WeightData, Error> {
     WeightData::new(Arc::new(bytes.clone()), 0..bytes.len())
         .ok_or_else(|| Error::Codegen("a weight is shorter than itself".into()))
 }
@@ -267,13 +267,13 @@ impl Compiled {
 
     /// Writes a bundle, all at once or not at all.
     pub fn write_bundle(&self, path: &Path) -> Result<(), Error> {
-        write_entries(std::slice::from_ref(self), path)
+        write_entries(std::slice::from_ref(self), None, path)
     }
 }
 
-/// Writes a bundle of several entries, whose names differ; weights of equal contents are stored once. All at once or not
-/// at all.
-pub fn write_entries(entries: &[Compiled], path: &Path) -> Result<(), Error> {
+/// Writes a bundle of several entries, whose names differ, with metadata for who loads it; weights of equal contents are
+/// stored once. All at once or not at all.
+pub fn write_entries(entries: &[Compiled], metadata: Option<Vec<u8>>, path: &Path) -> Result<(), Error> {
     let mut writer: Option<BundleWriter> = None;
     for entry in entries {
         let mut next = match writer.take() {
@@ -288,7 +288,10 @@ pub fn write_entries(entries: &[Compiled], path: &Path) -> Result<(), Error> {
         }
         writer = Some(next);
     }
-    let writer = writer.ok_or_else(|| Error::Codegen("a bundle has at least one entry".into()))?;
+    let mut writer = writer.ok_or_else(|| Error::Codegen("a bundle has at least one entry".into()))?;
+    if let Some(metadata) = metadata {
+        writer = writer.metadata(metadata);
+    }
     if path.exists() && !path.is_file() {
         // A pipe or a device is written to, not replaced.
         let bytes = writer.to_bytes()?;

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tcc_frontend::language_model::{ImportOptions, LanguageModel};
 use tcc_ir::dim::Range;
 use tcc_ir::module::Module;
 use tcc_runtime::program::Executable;
-use tcc_runtime::{Bundle, BundleWriter, LoadOptions};
+use tcc_runtime::{Bundle, LoadOptions};
 
 use super::compiled::CompiledStep;
 use super::interpreted::InterpretedStep;
@@ -18,7 +17,7 @@ use super::step::StepLimits;
 use super::template::TemplateMarks;
 use super::tokenizer::{Tokenizer, TokenizerSource};
 use super::{ChatTemplate, GenerateError, Generator, Message};
-use crate::compile::{CompileOptions, Compiled, compile_module, weight_data};
+use crate::compile::{CompileOptions, Compiled, compile_module, share_weights, write_entries};
 use crate::error::Error;
 use crate::model::Model;
 
@@ -164,12 +163,10 @@ impl CompiledLanguageModel {
             let module = import(language, entry, tokens, data.facts.context)?;
             let mut compiled = compile_module(module, &data.facts.name, options)?;
             compiled.manifest.entry = entry.to_string();
-            if let Some(first) = entries.first() {
-                share_weights(&mut compiled.weights, &first.weights);
-            }
             log::info!("entry {entry}: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
             entries.push(compiled);
         }
+        share_weights(&mut entries);
         Ok(CompiledLanguageModel { data, entries })
     }
 
@@ -177,23 +174,7 @@ impl CompiledLanguageModel {
     pub fn write_bundle(&self, path: &Path) -> Result<(), Error> {
         let fail = |error: serde_json::Error| Error::Codegen(error.to_string());
         let metadata = serde_json::to_vec(&self.data).map_err(fail)?;
-        let mut writer: Option<BundleWriter> = None;
-        for compiled in &self.entries {
-            let manifest = compiled.manifest.clone();
-            let mut with = match writer.take() {
-                None => BundleWriter::new(manifest),
-                Some(writer) => writer.entry(manifest),
-            };
-            for object in &compiled.objects {
-                with = with.code(object.clone());
-            }
-            for weight in &compiled.weights {
-                with = with.weight(weight_data(weight)?);
-            }
-            writer = Some(with);
-        }
-        let writer = writer.ok_or_else(|| Error::Codegen("a model without entries".into()))?;
-        Ok(writer.metadata(metadata).write(path)?)
+        write_entries(&self.entries, Some(metadata), path)
     }
 
     /// The entries, loaded into this process.
@@ -203,20 +184,6 @@ impl CompiledLanguageModel {
             entries.push((compiled.executable()?, tokens));
         }
         LoadedLanguageModel::new(&self.data, Program::Entries(entries))
-    }
-}
-
-/// Entries that pack the same weights in the same way hold them once in memory.
-fn share_weights(weights: &mut [Bytes], known: &[Bytes]) {
-    let mut by_hash: std::collections::HashMap<[u8; 32], &Bytes> = std::collections::HashMap::new();
-    let hash = |bytes: &Bytes| *blake3::hash(bytes).as_bytes();
-    // Small ones are not worth a look.
-    const LEAST: usize = 4096;
-    by_hash.extend(known.iter().filter(|bytes| bytes.len() >= LEAST).map(|bytes| (hash(bytes), bytes)));
-    for bytes in weights.iter_mut().filter(|bytes| bytes.len() >= LEAST) {
-        if let Some(same) = by_hash.get(&hash(bytes)) {
-            *bytes = (*same).clone();
-        }
     }
 }
 
