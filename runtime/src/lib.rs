@@ -77,7 +77,7 @@ pub use error::{Error, Result};
 pub use manifest::Manifest;
 pub use pool::ThreadPool;
 pub use program::{Executable, Program, WeightData};
-pub use sequences::{Batch, SequenceError, SequenceId, Sequences};
+pub use sequences::{Batch, PageCopy, Part, SequenceError, SequenceId, Sequences, Wanted};
 pub use session::{MemoryUse, Session, SessionOptions, StepTime};
 pub use state::State;
 pub use tensor::{Element, Shape, Tensor, TensorMut, TensorRef};

@@ -25,6 +25,25 @@ impl State {
         State { symbols: symbols.into_iter().collect(), tensors: RefCell::default() }
     }
 
+    /// Copies one part of every cache over another: the outermost axis is cut into `parts` equal parts, such as pages.
+    pub fn copy_part(&self, from: usize, to: usize, parts: usize) -> Result<()> {
+        for tensor in self.tensors.borrow_mut().values_mut() {
+            let Contents::F32(old) = tensor.contents() else {
+                return Err(Error::operands("a cache holds f32"));
+            };
+            let outer = tensor.shape().first().copied().unwrap_or(0);
+            if from >= parts || to >= parts || !outer.is_multiple_of(parts) {
+                let reason = format!("a cache of {outer} slots has no parts {from} and {to} of {parts}");
+                return Err(Error::operands(reason));
+            }
+            let size = old.len() / parts;
+            let mut new = old.clone();
+            new.copy_within(from * size..(from + 1) * size, to * size);
+            *tensor = Tensor::new(DType::F32, tensor.shape(), Contents::F32(new))?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn symbols(&self) -> impl Iterator<Item = (&Symbol, i64)> {
         self.symbols.iter().map(|(symbol, value)| (symbol, *value))
     }

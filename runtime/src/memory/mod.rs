@@ -3,3 +3,4 @@
 pub mod aligned;
 pub mod available;
 pub mod plan;
+pub mod resident;

@@ -38,6 +38,12 @@ pub enum SequenceError {
         /// Tokens of a page.
         page: usize,
     },
+    /// More tokens than a sequence may have.
+    #[error("the context of {context} tokens is full")]
+    Context {
+        /// Most tokens of a sequence.
+        context: usize,
+    },
     /// A length or range behind the end of the sequence.
     #[error("the sequence has {length} tokens, {asked} were asked for")]
     Length {
@@ -62,12 +68,34 @@ pub struct PageCopy {
 
 #[derive(Clone, Debug, Default)]
 struct Sequence {
-    tokens: Vec<i64>,
+    tokens: Vec<u32>,
     pages: Vec<u32>,
     /// Tokens whose keys and values are in the cache.
     committed: usize,
     /// Digests of the full pages of committed tokens.
     digests: Vec<Digest>,
+}
+
+/// Which logits of some tokens are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// None.
+    None,
+    /// Those behind the last token.
+    Last,
+    /// Those behind every token.
+    All,
+}
+
+/// What a batch has of one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The sequence.
+    pub sequence: SequenceId,
+    /// The position of the first token; all tokens from there on belong to the batch.
+    pub start: usize,
+    /// Which logits are wanted.
+    pub wanted: Wanted,
 }
 
 /// The indices of a batch of tokens, in the form that a model function takes. Reused from run to run.
@@ -81,16 +109,19 @@ pub struct Batch {
     pub slots: Vec<i64>,
     /// `[n]`: the row of the block table of each token.
     pub rows: Vec<i64>,
-    /// `[s, p]`: the pages of each sequence, filled up with 0.
+    /// `[s, p]`: the pages of each sequence; columns behind them are not read, and 0 is a page in any case.
     pub block_table: Vec<i64>,
     /// Extents `s` and `p` of the block table.
     pub table_shape: [usize; 2],
+    /// `[o]`: which of the tokens' logits are wanted.
+    pub outputs: Vec<i64>,
 }
 
 /// All sequences over one cache.
 #[derive(Debug)]
 pub struct Sequences {
     page: usize,
+    context: usize,
     pages: Pages,
     /// In the order of their creation.
     live: std::collections::BTreeMap<SequenceId, Sequence>,
@@ -98,10 +129,11 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// No sequences over a cache of `slots` slots in pages of `page`; slots that fill no page are not used.
-    pub fn new(slots: usize, page: usize) -> Sequences {
+    /// No sequences over a cache of `slots` slots in pages of `page`; slots that fill no page are not used. A sequence has
+    /// at most `context` tokens.
+    pub fn new(slots: usize, page: usize, context: usize) -> Sequences {
         let page = page.max(1);
-        Sequences { page, pages: Pages::new(slots / page), live: Default::default(), next: 0 }
+        Sequences { page, context, pages: Pages::new(slots / page), live: Default::default(), next: 0 }
     }
 
     /// Tokens of a page.
@@ -129,7 +161,7 @@ impl Sequences {
 
     /// A sequence that starts with these tokens, as far as full pages of them are in the cache: returns how many tokens
     /// it has. The last token is always left out, because what follows it has to be computed.
-    pub fn create_with(&mut self, tokens: &[i64]) -> (SequenceId, usize) {
+    pub fn create_with(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
         let id = self.create();
         let mut sequence = Sequence::default();
         for block in tokens[..tokens.len().saturating_sub(1)].chunks_exact(self.page) {
@@ -151,7 +183,7 @@ impl Sequences {
     }
 
     /// The tokens of a sequence.
-    pub fn tokens(&self, id: SequenceId) -> Result<&[i64]> {
+    pub fn tokens(&self, id: SequenceId) -> Result<&[u32]> {
         Ok(&self.get(id)?.tokens)
     }
 
@@ -167,11 +199,14 @@ impl Sequences {
 
     /// Appends tokens, with slots for them. Where the last page is shared with another sequence, the tokens go to a
     /// copy of it: the copy returned must be made before the next run.
-    pub fn extend(&mut self, id: SequenceId, tokens: &[i64]) -> Result<Option<PageCopy>> {
+    pub fn extend(&mut self, id: SequenceId, tokens: &[u32]) -> Result<Option<PageCopy>> {
         let page = self.page;
         let sequence = self.live.get_mut(&id).ok_or(SequenceError::Unknown)?;
         if tokens.is_empty() {
             return Ok(None);
+        }
+        if self.context.saturating_sub(sequence.tokens.len()) < tokens.len() {
+            return Err(SequenceError::Context { context: self.context });
         }
         let begun = sequence.tokens.len() % page != 0;
         let shared = sequence.pages.last().copied().filter(|last| begun && self.pages.users(*last) > 1);
@@ -247,32 +282,42 @@ impl Sequences {
         Ok(())
     }
 
-    /// The indices of a batch: of each sequence the tokens from a position to its end. Replaces the contents of `batch`.
-    pub fn fill_batch(&self, parts: &[(SequenceId, usize)], batch: &mut Batch) -> Result<()> {
-        let Batch { tokens, positions, slots, rows, block_table, table_shape } = batch;
-        for list in [&mut *tokens, &mut *positions, &mut *slots, &mut *rows, &mut *block_table] {
+    /// The indices of a batch. Replaces the contents of `batch`.
+    pub fn fill_batch(&self, parts: &[Part], batch: &mut Batch) -> Result<()> {
+        let Batch { tokens, positions, slots, rows, block_table, table_shape, outputs } = batch;
+        for list in [&mut *tokens, &mut *positions, &mut *slots, &mut *rows, &mut *block_table, &mut *outputs]
+        {
             list.clear();
         }
-        let mut width = 0;
-        for (id, start) in parts {
-            let sequence = self.get(*id)?;
-            if *start > sequence.tokens.len() {
-                return Err(SequenceError::Length { length: sequence.tokens.len(), asked: *start });
+        let mut width = 1;
+        for part in parts {
+            let sequence = self.get(part.sequence)?;
+            if part.start > sequence.tokens.len() {
+                return Err(SequenceError::Length { length: sequence.tokens.len(), asked: part.start });
             }
             width = width.max(sequence.pages.len());
         }
-        *table_shape = [parts.len(), width];
-        for (row, (id, start)) in parts.iter().enumerate() {
-            let sequence = self.get(*id)?;
-            for (position, token) in sequence.tokens.iter().enumerate().skip(*start) {
+        // A table that grows by doubling changes shape seldom, and a new shape costs a session new memory.
+        let columns = width.next_power_of_two().min(self.context.div_ceil(self.page)).max(width);
+        *table_shape = [parts.len(), columns];
+        for (row, part) in parts.iter().enumerate() {
+            let sequence = self.get(part.sequence)?;
+            let before = tokens.len() as i64;
+            for (position, token) in sequence.tokens.iter().enumerate().skip(part.start) {
                 let page = sequence.pages[position / self.page] as usize;
-                tokens.push(*token);
+                tokens.push(i64::from(*token));
                 positions.push(position as i64);
                 slots.push((page * self.page + position % self.page) as i64);
                 rows.push(row as i64);
             }
+            let after = tokens.len() as i64;
+            match part.wanted {
+                Wanted::None => {}
+                Wanted::Last => outputs.extend((before..after).last()),
+                Wanted::All => outputs.extend(before..after),
+            }
             block_table.extend(sequence.pages.iter().map(|page| i64::from(*page)));
-            block_table.resize((row + 1) * width, 0);
+            block_table.resize((row + 1) * columns, 0);
         }
         Ok(())
     }

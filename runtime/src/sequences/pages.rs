@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 pub(super) type Digest = [u8; 32];
 
 /// The digest of a page of tokens behind the pages that `before` stands for.
-pub(super) fn digest(before: Option<&Digest>, tokens: &[i64]) -> Digest {
+pub(super) fn digest(before: Option<&Digest>, tokens: &[u32]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(before.map_or(&[][..], |digest| &digest[..]));
     tokens.iter().for_each(|token| {

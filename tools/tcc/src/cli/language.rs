@@ -117,6 +117,8 @@ impl LanguageArguments {
         let start = Instant::now();
         if is_bundle(&self.model) {
             let model = LoadedLanguageModel::open_bundle(&self.model)?;
+            // No compiler is needed from here on, and most of a tokenizer's memory only while it is made.
+            tcc::runtime::memory::resident::give_back();
             return Ok(Loaded { model, compile_ms: None, load_ms: milliseconds(start) });
         }
         if self.compile.target == INTERPRETER {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tcc_runtime::manifest::Step as ManifestStep;
 use tcc_runtime::program::Executable;
-use tcc_runtime::{Session, SessionOptions, State, TensorMut, TensorRef, ThreadPool};
+use tcc_runtime::{Batch, PageCopy, Session, SessionOptions, State, TensorMut, TensorRef, ThreadPool};
 
 use super::GenerateError;
-use super::step::{Batch, KernelTime, Step, StepLimits};
+use super::step::{KernelTime, Step, StepLimits};
 
 /// An entry and how many tokens a run of it takes.
 struct Entry {
@@ -77,13 +77,17 @@ impl Step for CompiledStep {
             list(&batch.positions),
             list(&batch.slots),
             list(&batch.rows),
-            TensorRef::from_slice(&[batch.sequences, batch.pages], &batch.block_table),
+            TensorRef::from_slice(&batch.table_shape, &batch.block_table),
             TensorRef::from_slice(&[batch.outputs.len()], &batch.outputs),
         ];
         let inputs = inputs.into_iter().collect::<Result<Vec<_>, _>>().map_err(fail)?;
         // The logits are written where they are read; the memory stays from run to run.
         logits.resize(batch.outputs.len() * self.limits.vocabulary, 0.0);
         entry.session.run_into(&inputs, &mut [TensorMut::from_slice(logits)]).map_err(fail)
+    }
+
+    fn copy_page(&mut self, copy: PageCopy) -> Result<(), GenerateError> {
+        self.state.copy_part(copy.from, copy.to, self.limits.slots / self.limits.page).map_err(fail)
     }
 
     fn cache_bytes(&self) -> u64 {

@@ -48,18 +48,6 @@ pub enum GenerateError {
         /// Tokens that fit.
         context: usize,
     },
-    /// More tokens in one sequence than the context holds.
-    #[error("the context of {context} tokens is full")]
-    ContextFull {
-        /// Tokens that fit.
-        context: usize,
-    },
-    /// More tokens in all sequences together than the cache holds.
-    #[error("all {slots} slots of the cache are taken; drop a sequence or give a larger --context")]
-    CacheFull {
-        /// Tokens that fit.
-        slots: usize,
-    },
     /// A context that the model was not made for.
     #[error("--context {asked}: the model was trained on at most {limit} tokens")]
     ContextTooLong {
@@ -68,9 +56,9 @@ pub enum GenerateError {
         /// What the model's description says.
         limit: usize,
     },
-    /// A sequence that was dropped or belongs to another generator.
-    #[error("there is no sequence {0}")]
-    NoSequence(u64),
+    /// A sequence that was dropped, more tokens than the context takes, or a full cache.
+    #[error(transparent)]
+    Sequence(#[from] tcc_runtime::SequenceError),
     /// Sampling before the model has seen anything.
     #[error("the sequence has no logits yet: extend it with at least one token first")]
     NoLogits,

@@ -4,9 +4,10 @@ use tcc_interpret::{Contents, Interpreter, State, Tensor, Value};
 use tcc_ir::dim::Symbol;
 use tcc_ir::dtype::DType;
 use tcc_ir::module::Module;
+use tcc_runtime::{Batch, PageCopy};
 
 use super::GenerateError;
-use super::step::{Batch, Step, StepLimits};
+use super::step::{Step, StepLimits};
 
 /// A model function run by the interpreter.
 pub struct InterpretedStep {
@@ -34,7 +35,7 @@ impl Step for InterpretedStep {
 
     fn run(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), GenerateError> {
         let list = |values: &[i64]| Tensor::from_integers(DType::I64, &[values.len()], values);
-        let table = Tensor::from_integers(DType::I64, &[batch.sequences, batch.pages], &batch.block_table);
+        let table = Tensor::from_integers(DType::I64, &batch.table_shape, &batch.block_table);
         let inputs = [
             list(&batch.tokens),
             list(&batch.positions),
@@ -58,5 +59,9 @@ impl Step for InterpretedStep {
             }
             _ => Err(fail("the logits are not f32")),
         }
+    }
+
+    fn copy_page(&mut self, copy: PageCopy) -> Result<(), GenerateError> {
+        self.state.copy_part(copy.from, copy.to, self.limits.slots / self.limits.page).map_err(fail)
     }
 }

@@ -22,7 +22,6 @@ pub mod grammar;
 pub mod interpreted;
 pub mod measure;
 pub mod model;
-mod pages;
 pub mod sampler;
 pub mod serve;
 pub mod step;

@@ -197,29 +197,23 @@ fn admit<'r>(
         return Ok(None);
     }
     // The last token is run in any case: its logits are wanted.
-    let most = request.prompt.len() - 1;
-    let common = |other: &Active| {
-        let same = other.tokens.iter().zip(&request.prompt[..most]).take_while(|(a, b)| a == b).count();
-        same / limits.page * limits.page
-    };
-    let mut fed = 0;
-    let mut from = None;
-    if let Some(sequence) = request.sequence {
-        let known = generator.tokens(sequence)?;
-        fed = known.iter().zip(&request.prompt[..most]).take_while(|(a, b)| a == b).count();
-        generator.truncate(sequence, fed)?;
-    }
-    for other in active.iter().filter(|_| request.sequence.is_none()) {
-        let length = common(other);
-        if length > fed {
-            (fed, from) = (length, Some(other));
+    let before_last = &request.prompt[..request.prompt.len() - 1];
+    let common = |tokens: &[u32]| tokens.iter().zip(before_last).take_while(|(a, b)| a == b).count();
+    let (sequence, fed) = match request.sequence {
+        Some(sequence) => {
+            let fed = common(generator.tokens(sequence)?);
+            generator.truncate(sequence, fed)?;
+            (sequence, fed)
         }
-    }
-    let sequence = match from {
-        // It is about to be read: wait for it instead of reading it twice.
-        Some(other) if other.fed < fed => return Ok(None),
-        Some(other) => generator.fork_prefix(other.sequence, fed)?,
-        None => request.sequence.unwrap_or_else(|| generator.create()),
+        None => {
+            // What is about to be read is waited for instead of being read twice.
+            let about_to_be_read =
+                |other: &Active| other.fed < common(&other.tokens) / limits.page * limits.page;
+            if active.iter().any(about_to_be_read) {
+                return Ok(None);
+            }
+            generator.create_with(&request.prompt)
+        }
     };
     Ok(Some(Active {
         index,

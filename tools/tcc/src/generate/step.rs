@@ -2,28 +2,9 @@
 
 use std::time::Duration;
 
-use super::GenerateError;
+use tcc_runtime::{Batch, PageCopy};
 
-/// The tokens of one run and where their keys and values are kept: the inputs of the model function.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// The tokens, `[n]`.
-    pub tokens: Vec<i64>,
-    /// Position of each token in its sequence, `[n]`.
-    pub positions: Vec<i64>,
-    /// Cache slot that each token is written to, `[n]`.
-    pub slots: Vec<i64>,
-    /// Row of the block table of each token's sequence, `[n]`.
-    pub rows: Vec<i64>,
-    /// Pages of each sequence, `[sequences, pages]`.
-    pub block_table: Vec<i64>,
-    /// Rows of the block table.
-    pub sequences: usize,
-    /// Columns of the block table.
-    pub pages: usize,
-    /// Which of the tokens' logits are wanted, `[o]`.
-    pub outputs: Vec<i64>,
-}
+use super::GenerateError;
 
 /// What a model can take and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +43,9 @@ pub trait Step {
 
     /// Runs a batch; `logits` becomes `[outputs, vocabulary]`.
     fn run(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), GenerateError>;
+
+    /// Copies a page of the cache.
+    fn copy_page(&mut self, copy: PageCopy) -> Result<(), GenerateError>;
 
     /// Bytes of its cache; 0 where it is not memory of its own.
     fn cache_bytes(&self) -> u64 {

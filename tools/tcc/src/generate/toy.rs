@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::step::{Batch, Step, StepLimits};
+use tcc_runtime::{Batch, PageCopy};
+
+use super::step::{Step, StepLimits};
 use super::tokenizer::tests::byte_level;
 use super::tokenizer::{Tokenizer, TokenizerSource};
 use super::{GenerateError, Generator};
@@ -40,7 +42,8 @@ impl Step for Toy {
         if [&batch.positions, &batch.slots, &batch.rows].iter().any(|list| list.len() != count) {
             return fail("lists of unequal lengths".into());
         }
-        if batch.block_table.len() != batch.sequences * batch.pages {
+        let [sequences, pages] = batch.table_shape;
+        if batch.block_table.len() != sequences * pages {
             return fail("a table of another size".into());
         }
         for (token, slot) in batch.tokens.iter().zip(&batch.slots) {
@@ -49,7 +52,7 @@ impl Step for Toy {
         logits.clear();
         for output in &batch.outputs {
             let (row, position) = (batch.rows[*output as usize], batch.positions[*output as usize]);
-            let table = &batch.block_table[row as usize * batch.pages..][..batch.pages];
+            let table = &batch.block_table[row as usize * pages..][..pages];
             let page = self.limits.page;
             let slot = |at: usize| table[at / page] as usize * page + at % page;
             let text: Option<Vec<i64>> = (0..=position as usize).map(|at| self.cache[slot(at)]).collect();
@@ -58,6 +61,12 @@ impl Step for Toy {
                 None => return fail(format!("a position below {position} was never written")),
             }
         }
+        Ok(())
+    }
+
+    fn copy_page(&mut self, copy: PageCopy) -> Result<(), GenerateError> {
+        let page = self.limits.page;
+        self.cache.copy_within(copy.from * page..(copy.from + 1) * page, copy.to * page);
         Ok(())
     }
 }

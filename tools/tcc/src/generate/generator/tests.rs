@@ -1,3 +1,5 @@
+use tcc_runtime::SequenceError;
+
 use super::*;
 use crate::generate::toy::{generator, logits_behind};
 
@@ -54,8 +56,8 @@ fn forks_share_and_part() {
     generator.extend(a, &tokens(10)).expect("it fits");
     let b = generator.fork(a).expect("there is room");
     check(&generator, b, &tokens(10));
-    // Two full pages are shared: 3 and 1 pages are taken of 8.
-    assert_eq!(generator.free_slots(), 4 * 4);
+    // All three pages are shared until one of both goes on, on a page of its own.
+    assert_eq!(generator.free_slots(), 5 * 4);
     generator.extend(a, &[1, 2, 3]).expect("it fits");
     generator.extend(b, &[4, 5, 6, 7]).expect("it fits");
     check(&generator, a, &[tokens(10), vec![1, 2, 3]].concat());
@@ -101,14 +103,17 @@ fn what_does_not_fit_is_refused_and_leaves_things_as_they_were() {
     generator.extend(a, &tokens(12)).expect("it fits");
     assert!(matches!(generator.extend(a, &[1]), Err(GenerateError::PromptTooLong { .. })));
     let b = generator.create();
-    assert!(matches!(generator.extend(b, &tokens(5)), Err(GenerateError::CacheFull { slots: 16 })));
+    assert!(matches!(
+        generator.extend(b, &tokens(5)),
+        Err(GenerateError::Sequence(SequenceError::Full { needed: 2, free: 1, page: 4 }))
+    ));
     check(&generator, a, &tokens(12));
     generator.extend(b, &tokens(4)).expect("a page is left");
     check(&generator, b, &tokens(4));
     assert!(matches!(generator.extend(b, &[100_000]), Err(GenerateError::Token { token: 100_000, .. })));
     generator.remove(b).expect("it exists");
-    assert!(matches!(generator.remove(b), Err(GenerateError::NoSequence(_))));
-    assert!(matches!(generator.extend(b, &[1]), Err(GenerateError::NoSequence(_))));
+    assert!(matches!(generator.remove(b), Err(GenerateError::Sequence(SequenceError::Unknown))));
+    assert!(matches!(generator.extend(b, &[1]), Err(GenerateError::Sequence(SequenceError::Unknown))));
     let empty = generator.create();
     assert!(matches!(generator.logits(empty), Err(GenerateError::NoLogits)));
 }
