@@ -247,6 +247,10 @@ impl Emitter<'_> {
         self.assign(variable, &[Value::integer(0)], self.text.len())?;
         self.forget_assigned(body);
         let (head, end) = (self.fresh_label("loop"), self.fresh_label("endloop"));
+        if has_barrier(body) {
+            // What is to be written out has been: more copies of a pipeline only spill.
+            self.line(".pragma \"nounroll\";");
+        }
         self.label(&head);
         let mark = self.reuse.enter();
         let counter = self.scalar(variable)?;
@@ -328,7 +332,16 @@ impl Emitter<'_> {
     }
 
     fn finish(self) -> String {
-        let mut out = format!(".visible .entry {}(\n", self.kernel.name);
+        let mut out = String::new();
+        if dynamic_shared_bytes(self.kernel).is_some_and(|bytes| bytes > 0) {
+            let _ = writeln!(
+                out,
+                ".extern .shared .align {} .b8 {}_shared[];",
+                memory::ALIGNMENT,
+                self.kernel.name
+            );
+        }
+        let _ = writeln!(out, ".visible .entry {}(", self.kernel.name);
         let names = parameters(self.kernel);
         for (number, name) in names.iter().enumerate() {
             let comma = if number + 1 < names.len() { "," } else { "" };
@@ -425,6 +438,12 @@ pub fn shared_bytes(kernel: &Kernel) -> Option<u64> {
     Some(total)
 }
 
+/// Bytes of shared memory that a launch asks for: all of it where it is more than a module may declare.
+pub fn dynamic_shared_bytes(kernel: &Kernel) -> Option<u64> {
+    let bytes = shared_bytes(kernel)?;
+    Some(if bytes > Target::STATIC_SHARED { bytes } else { 0 })
+}
+
 fn check_limits(kernel: &Kernel, target: &Target, block: &[u64; 3]) -> Result<(), Error> {
     let Some(shared) = shared_bytes(kernel) else {
         return Err(Error::Unsupported {
@@ -433,7 +452,7 @@ fn check_limits(kernel: &Kernel, target: &Target, block: &[u64; 3]) -> Result<()
         });
     };
     let limits = [
-        ("bytes of shared memory a block", shared, Target::STATIC_SHARED),
+        ("bytes of shared memory a block", shared, target.shared),
         ("threads a block", block.iter().fold(1, |a: u64, b| a.saturating_mul(*b)), Target::THREADS),
         ("threads along the last dimension of a block", block[2], Target::THREADS_DEEP),
         ("bytes of parameters", 8 * parameters(kernel).len() as u64, Target::PARAMETERS),

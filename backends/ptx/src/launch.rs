@@ -7,7 +7,7 @@ use tcc_kernel::fold;
 use tcc_kernel::ir::{Access, Expr, Kernel, LoopKind, Space, Stmt};
 use tcc_kernel::scratch::ScratchLayout;
 
-use crate::emit::{has_scratch, shared_bytes};
+use crate::emit::{dynamic_shared_bytes, has_scratch, shared_bytes};
 use crate::error::Error;
 use crate::schedule::block_of;
 
@@ -87,6 +87,8 @@ pub struct LaunchDescription {
     pub block: [u64; 3],
     /// Bytes of shared memory that the module declares.
     pub static_shared_bytes: u64,
+    /// Bytes of shared memory that the launch asks for.
+    pub dynamic_shared_bytes: u64,
     /// Bytes of scratch memory a thread; the caller provides that times the threads of the grid.
     pub scratch_bytes_per_thread: Size,
     /// The parameters.
@@ -181,12 +183,14 @@ impl LaunchDescription {
             parameters.push(Parameter::Scratch);
         }
         parameters.extend(kernel.dims.iter().cloned().map(Parameter::Dim));
+        let unknown = || fail("shared memory without a constant size".into());
+        let dynamic = dynamic_shared_bytes(kernel).ok_or_else(unknown)?;
         Ok(LaunchDescription {
             kernel: kernel.name.clone(),
             grid,
             block: block_of(kernel)?,
-            static_shared_bytes: shared_bytes(kernel)
-                .ok_or_else(|| fail("shared memory without a constant size".into()))?,
+            static_shared_bytes: shared_bytes(kernel).ok_or_else(unknown)? - dynamic,
+            dynamic_shared_bytes: dynamic,
             scratch_bytes_per_thread: size(&ScratchLayout::of(kernel).total, "scratch memory")?,
             parameters,
         })

@@ -43,7 +43,13 @@ pub fn tuning(target: &Target) -> Tuning {
         l1_bytes: 32 << 10,
         l2_bytes: 512 << 10,
         dot: false,
-        gpu: Some(Gpu { shared_bytes: Target::STATIC_SHARED, tensor_cores: target.tensor_cores() }),
+        gpu: Some(Gpu {
+            multiprocessors: target.architecture().multiprocessors,
+            shared_bytes: target.shared,
+            multiprocessor_shared: target.architecture().shared,
+            tensor_cores: target.tensor_cores(),
+            matrix_cycles: target.architecture().matrix_cycles(),
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The GPU generations that PTX is written for, with what they have.
 
+use crate::architecture::Architecture;
 use crate::error::Error;
 
 /// One generation.
@@ -54,6 +55,11 @@ impl Target {
             name: name.to_string(),
             known: TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", "),
         })
+    }
+
+    /// A typical device of the generation.
+    pub fn architecture(&self) -> &'static Architecture {
+        Architecture::of(self.capability)
     }
 
     /// True where `min` and `max` have a form that returns NaN where an operand is NaN.

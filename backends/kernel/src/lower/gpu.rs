@@ -5,6 +5,7 @@
 mod contract;
 mod convolve;
 mod matrix;
+mod origin;
 mod product;
 mod rows;
 mod vectors;
@@ -13,10 +14,16 @@ pub use contract::contract;
 pub use convolve::{Convolution, convolve};
 
 /// What schedules need to know of a GPU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Gpu {
-    /// Shared memory that a block declares at most, in bytes.
+    /// Multiprocessors of a typical device.
+    pub multiprocessors: u32,
+    /// Shared memory that a block asks for at most, in bytes.
     pub shared_bytes: u64,
+    /// Shared memory of a multiprocessor, in bytes.
+    pub multiprocessor_shared: u64,
     /// True where warps multiply matrices of 16-bit floats and bytes, and copies go past the registers.
     pub tensor_cores: bool,
+    /// Cycles for which a tensor core is busy with a matrix instruction on 32 bytes of the depth.
+    pub matrix_cycles: f64,
 }

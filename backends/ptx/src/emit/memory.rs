@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use tcc_ir::dtype::DType;
+use tcc_ir::scalar::{Function, ScalarOp};
 use tcc_kernel::ir::{BufferId, Expr, Space};
 use tcc_kernel::scratch::ScratchLayout;
 
@@ -16,6 +17,53 @@ use crate::error::Error;
 
 /// Alignment of shared and local buffers in bytes.
 pub const ALIGNMENT: u64 = 16;
+
+/// What is between the brackets of an access.
+pub struct Address {
+    base: Value,
+    offset: i32,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.offset {
+            0 => write!(f, "{}", self.base),
+            offset => write!(f, "{}+{offset}", self.base),
+        }
+    }
+}
+
+/// The part of a sum that is no constant, and the constant.
+fn constant_part(index: &Expr) -> (Option<Expr>, i64) {
+    if let Some(value) = index.as_index() {
+        return (None, value);
+    }
+    let Expr::Call(ScalarOp::Call(function @ (Function::Add | Function::Sub)), args) = index else {
+        return (Some(index.clone()), 0);
+    };
+    let [(a, x), (b, y)] = [constant_part(&args[0]), constant_part(&args[1])];
+    let constant = if *function == Function::Add { x.checked_add(y) } else { x.checked_sub(y) };
+    match (a, b, constant) {
+        (_, _, None) => (Some(index.clone()), 0),
+        (a, None, Some(constant)) => (a, constant),
+        (None, Some(b), Some(constant)) if *function == Function::Add => (Some(b), constant),
+        (None, Some(b), Some(constant)) => (Some(Expr::index(0).minus(b)), constant),
+        (Some(a), Some(b), Some(constant)) => (Some(Expr::call(*function, vec![a, b])), constant),
+    }
+}
+
+/// True where a part of a sum is taken away.
+fn has_negative(sum: &Expr) -> bool {
+    let mut found = false;
+    sum.visit(&mut |part| {
+        found |= match part {
+            Expr::Const(_) => part.as_index().is_some_and(|value| value < 0),
+            Expr::Call(ScalarOp::Call(function), _) => matches!(function, Function::Sub | Function::Neg),
+            _ => false,
+        }
+    });
+    found
+}
 
 /// Start of a buffer.
 pub struct Place {
@@ -28,6 +76,8 @@ impl Emitter<'_> {
         let layout = ScratchLayout::of(self.kernel);
         let scratch =
             if super::has_scratch(self.kernel) { Some(self.own_scratch(&layout.total)?) } else { None };
+        let is_requested = super::dynamic_shared_bytes(self.kernel).is_some_and(|bytes| bytes > 0);
+        let mut shared = 0u64;
         for (number, buffer) in self.kernel.buffers.iter().enumerate() {
             let name = &self.kernel.name;
             let place = match (buffer.space, &scratch, &layout.offsets[number]) {
@@ -43,6 +93,11 @@ impl Emitter<'_> {
                     Place { space: "global", base }
                 }
                 (Space::Stack, _, _) => self.declared(number, "local"),
+                (Space::Shared, _, _) if is_requested => {
+                    let place = self.requested(shared);
+                    shared += self.bytes_of(number).next_multiple_of(ALIGNMENT);
+                    place
+                }
                 (Space::Shared, _, _) => self.declared(number, "shared"),
                 (other, _, _) => {
                     return self.unsupported(format!("buffer '{}' in the space {other:?}", buffer.name));
@@ -53,10 +108,24 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Addresses of these spaces have 32 bits.
     fn declared(&mut self, number: usize, space: &'static str) -> Place {
-        let base = self.fresh(Class::Bits64);
-        self.line(format!("mov.u64 {base}, {}_{space}{number};", self.kernel.name));
+        let base = self.fresh(Class::Bits32);
+        self.line(format!("mov.u32 {base}, {}_{space}{number};", self.kernel.name));
         Place { space, base }
+    }
+
+    /// A buffer in the shared memory that a launch asks for, one after the other.
+    fn requested(&mut self, offset: u64) -> Place {
+        let name = &self.kernel.name;
+        let start = format!("mov.u32 {{}}, {name}_shared;");
+        let base = self.fresh(Class::Bits32);
+        self.line(start.replace("{}", &base.to_string()));
+        let base = match offset {
+            0 => base,
+            offset => self.instruction(Class::Bits32, "add.s32", &[&base, &Value::integer(offset as i64)]),
+        };
+        Place { space: "shared", base }
     }
 
     /// The thread's own piece of scratch memory.
@@ -81,18 +150,25 @@ impl Emitter<'_> {
         Ok(base)
     }
 
+    /// Bytes of a buffer whose count is a constant.
+    fn bytes_of(&self, number: usize) -> u64 {
+        let buffer = &self.kernel.buffers[number];
+        let count = buffer.count.as_index().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        buffer.dtype.bytes_for(count).unwrap_or(0) as u64
+    }
+
     /// Declarations of shared and local buffers.
     pub(super) fn declared_memory(&self) -> String {
+        let is_requested = super::dynamic_shared_bytes(self.kernel).is_some_and(|bytes| bytes > 0);
         let mut out = String::new();
         for (number, buffer) in self.kernel.buffers.iter().enumerate() {
             let space = match buffer.space {
                 Space::Stack => "local",
-                Space::Shared => "shared",
+                Space::Shared if !is_requested => "shared",
                 _ => continue,
             };
-            let count = buffer.count.as_index().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
             // An empty array has no declaration in PTX.
-            let bytes = buffer.dtype.bytes_for(count).unwrap_or(0).max(1);
+            let bytes = self.bytes_of(number).max(1);
             // Writing to a string does not fail.
             let _ = writeln!(
                 out,
@@ -122,18 +198,55 @@ impl Emitter<'_> {
         Ok((self.places[buffer.0 as usize].space, kind))
     }
 
-    /// `base + index * size`.
-    pub(super) fn address(&mut self, buffer: BufferId, index: &Value) -> Value {
+    /// `base + index * size`, a constant part of the index as a constant: what is between the brackets of an access.
+    pub(super) fn address(&mut self, buffer: BufferId, index: &Expr) -> Result<Address, Error> {
         let size = self.kernel.buffer_of(buffer).dtype.size() as i64;
-        let base = self.places[buffer.0 as usize].base.clone();
-        match index.as_integer() {
-            Some(0) => base,
-            Some(index) => {
-                let offset = Value::integer(index.wrapping_mul(size));
-                self.instruction(Class::Bits64, "add.s64", &[&base, &offset])
+        let place = &self.places[buffer.0 as usize];
+        let (base, is_wide) = (place.base.clone(), !matches!(place.space, "shared" | "local"));
+        let (rest, constant) = constant_part(index);
+        let offset = constant.checked_mul(size).and_then(|offset| i32::try_from(offset).ok());
+        // What an instruction adds to 32 bits may carry, where the rest of the index is negative.
+        let carries = !is_wide && rest.as_ref().is_some_and(has_negative);
+        let (rest, offset) = match offset {
+            // Instructions hold 24 bits with a sign.
+            Some(offset) if offset.unsigned_abs() < 1 << 23 && !carries => (rest, offset),
+            _ => (Some(index.clone()), 0),
+        };
+        let base = match rest {
+            None => base,
+            Some(rest) => {
+                let index = self.value(&rest)?;
+                self.element(&base, &index, size, is_wide)
             }
-            None => self.instruction(Class::Bits64, "mad.lo.s64", &[index, &Value::integer(size), &base]),
+        };
+        Ok(Address { base, offset })
+    }
+
+    /// The address of an element.
+    fn element(&mut self, base: &Value, index: &Value, size: i64, is_wide: bool) -> Value {
+        let size = Value::integer(size);
+        match (index.as_integer(), is_wide) {
+            (Some(0), _) => base.clone(),
+            (Some(index), _) => {
+                let offset = Value::integer(index.wrapping_mul(size.as_integer().unwrap_or(1)));
+                let class = if is_wide { Class::Bits64 } else { Class::Bits32 };
+                let opcode = if is_wide { "add.s64" } else { "add.s32" };
+                self.instruction(class, opcode, &[base, &offset])
+            }
+            (None, true) => self.instruction(Class::Bits64, "mad.lo.s64", &[index, &size, base]),
+            (None, false) => {
+                let index = self.instruction(Class::Bits32, "cvt.u32.u64", &[index]);
+                self.instruction(Class::Bits32, "mad.lo.s32", &[&index, &size, base])
+            }
         }
+    }
+
+    /// The address of an element whose index is in a register.
+    fn address_of(&mut self, buffer: BufferId, index: &Value) -> Address {
+        let size = self.kernel.buffer_of(buffer).dtype.size() as i64;
+        let place = &self.places[buffer.0 as usize];
+        let (base, is_wide) = (place.base.clone(), !matches!(place.space, "shared" | "local"));
+        Address { base: self.element(&base, index, size, is_wide), offset: 0 }
     }
 
     /// True where `count` lanes from an index are one aligned access of at most 16 bytes.
@@ -161,21 +274,20 @@ impl Emitter<'_> {
         valid: Option<&Expr>,
     ) -> Result<Value, Error> {
         let valid = valid.map(|valid| self.value(valid)).transpose()?;
-        let index = self.value(index)?;
-        self.load_lane(buffer, &index, valid.as_ref(), 0)
+        let address = self.address(buffer, index)?;
+        self.load_lane(buffer, &address, valid.as_ref(), 0)
     }
 
     fn load_lane(
         &mut self,
         buffer: BufferId,
-        index: &Value,
+        address: &Address,
         valid: Option<&Value>,
         lane: usize,
     ) -> Result<Value, Error> {
         let dtype = self.kernel.buffer_of(buffer).dtype;
         let (space, kind) = self.suffix(buffer)?;
         let guard = self.guard(valid, lane);
-        let address = self.address(buffer, index);
         let register = self.loaded(dtype)?;
         if !guard.is_empty() {
             self.zero(&register, dtype)?;
@@ -219,35 +331,29 @@ impl Emitter<'_> {
         let dtype = self.kernel.buffer_of(buffer).dtype;
         if valid.is_none() && dtype != DType::Bool && self.is_wide(buffer, index, count) {
             let (space, kind) = self.suffix(buffer)?;
-            let index = self.value(index)?;
-            let address = self.address(buffer, &index);
+            let address = self.address(buffer, index)?;
             let registers = (0..count).map(|_| self.loaded(dtype)).collect::<Result<Vec<_>, _>>()?;
             let result = super::tuple(&registers);
             self.line(format!("ld.{space}.v{count}.{kind} {result}, [{address}];"));
             return Ok(registers);
         }
         let valid = valid.map(|valid| self.value(valid)).transpose()?;
-        let indices = self.indices(index, count)?;
+        let addresses = self.addresses(buffer, index, count)?;
         let mut values = Vec::with_capacity(count);
-        for (lane, index) in indices.iter().enumerate() {
-            values.push(self.load_lane(buffer, index, valid.as_ref(), lane)?);
+        for (lane, address) in addresses.iter().enumerate() {
+            values.push(self.load_lane(buffer, address, valid.as_ref(), lane)?);
         }
         Ok(values)
     }
 
-    /// The index of each lane of an access.
-    fn indices(&mut self, index: &Expr, count: usize) -> Result<Vec<Value>, Error> {
-        let indices = self.lanes(index)?;
-        if indices.len() == count {
-            return Ok(indices);
+    /// The address of each lane of an access.
+    fn addresses(&mut self, buffer: BufferId, index: &Expr, count: usize) -> Result<Vec<Address>, Error> {
+        if self.kernel.type_of(index).lanes == 1 {
+            let lane = |lane: i64| Expr::call(Function::Add, vec![index.clone(), Expr::index(lane)]);
+            return (0..count as i64).map(|number| self.address(buffer, &lane(number))).collect();
         }
-        let first = indices[0].clone();
-        let offset = |emitter: &mut Self, lane: i64| match first.as_integer() {
-            Some(index) => Value::integer(index + lane),
-            None if lane == 0 => first.clone(),
-            None => emitter.instruction(Class::Bits64, "add.s64", &[&first, &Value::integer(lane)]),
-        };
-        Ok((0..count as i64).map(|lane| offset(self, lane)).collect())
+        let indices = self.lanes(index)?;
+        Ok(indices.iter().map(|index| self.address_of(buffer, index)).collect())
     }
 
     pub(super) fn store(
@@ -269,16 +375,14 @@ impl Emitter<'_> {
         }
         let count = values.len();
         if count > 1 && valid.is_none() && self.is_wide(buffer, index, count) {
-            let index = self.value(index)?;
-            let address = self.address(buffer, &index);
+            let address = self.address(buffer, index)?;
             self.line(format!("st.{space}.v{count}.{kind} [{address}], {};", super::tuple(&values)));
             return Ok(());
         }
         let valid = valid.map(|valid| self.value(valid)).transpose()?;
-        let indices = self.indices(index, count)?;
-        for (lane, (index, value)) in indices.iter().zip(&values).enumerate() {
+        let addresses = self.addresses(buffer, index, count)?;
+        for (lane, (address, value)) in addresses.iter().zip(&values).enumerate() {
             let guard = self.guard(valid.as_ref(), lane);
-            let address = self.address(buffer, index);
             self.line(format!("{guard}st.{space}.{kind} [{address}], {value};"));
         }
         Ok(())

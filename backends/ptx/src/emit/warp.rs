@@ -30,19 +30,22 @@ impl Emitter<'_> {
                 sums.iter().for_each(|register| self.reuse.changes(register));
             }
             WarpOp::LoadMatrices { into, buffer, index } => {
-                let index = self.value(index)?;
-                let address = self.address(*buffer, &index);
+                let address = self.address(*buffer, index)?;
                 let registers = self.targets(*into, Class::Bits32, 4);
                 let registers = tuple(&registers);
                 self.line(format!("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {registers}, [{address}];"));
             }
             WarpOp::CopyAsync { to, to_index, from, from_index, valid } => {
-                let (to_index, from_index) = (self.value(to_index)?, self.value(from_index)?);
-                let (to, from) = (self.address(*to, &to_index), self.address(*from, &from_index));
-                let valid = self.value(valid)?;
+                let (to, from) = (self.address(*to, to_index)?, self.address(*from, from_index)?);
                 let (all, none) = (Value::integer(16), Value::integer(0));
-                let bytes = self.instruction(Class::Bits32, "selp.b32", &[&all, &none, &valid]);
-                self.line(format!("cp.async.cg.shared.global [{to}], [{from}], 16, {bytes};"));
+                let bytes = match valid {
+                    Expr::Const(scalar) if scalar.bits != 0 => String::new(),
+                    _ => {
+                        let valid = self.value(valid)?;
+                        format!(", {}", self.instruction(Class::Bits32, "selp.b32", &[&all, &none, &valid]))
+                    }
+                };
+                self.line(format!("cp.async.cg.shared.global [{to}], [{from}], 16{bytes};"));
             }
             WarpOp::CopyCommit => self.line("cp.async.commit_group;"),
             WarpOp::CopyWait(count) => self.line(format!("cp.async.wait_group {count};")),

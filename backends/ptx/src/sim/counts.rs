@@ -1,6 +1,8 @@
 //! What a run costs: instructions by class, sectors and bank conflicts.
 
+use super::execute::Doubles;
 use super::instruction::{Arithmetic, Op, Space};
+use super::machine::WARP;
 
 /// Bytes of a sector of global memory.
 const SECTOR: u64 = 32;
@@ -32,6 +34,8 @@ pub struct Counts {
     pub global_requests: u64,
     /// Sectors of 32 bytes that they touch.
     pub global_sectors: u64,
+    /// Bytes of those that they ask for; lanes that ask for the same share them.
+    pub global_bytes: u64,
     /// Loads and stores of shared memory.
     pub shared_requests: u64,
     /// Further cycles that they take as several words lie in one bank.
@@ -56,6 +60,7 @@ impl Counts {
             barriers,
             global_requests,
             global_sectors,
+            global_bytes,
             shared_requests,
             bank_conflicts,
             local_requests,
@@ -72,6 +77,7 @@ impl Counts {
         self.barriers += barriers;
         self.global_requests += global_requests;
         self.global_sectors += global_sectors;
+        self.global_bytes += global_bytes;
         self.shared_requests += shared_requests;
         self.bank_conflicts += bank_conflicts;
         self.local_requests += local_requests;
@@ -99,6 +105,16 @@ impl Counts {
         }
     }
 
+    /// Counts an access of `size` bytes at the addresses of the lanes of a mask.
+    pub fn lanes(&mut self, space: Space, addresses: &Doubles, active: u32, size: u64) {
+        if active == u32::MAX {
+            return self.access(space, addresses, size);
+        }
+        let addresses: Vec<u64> =
+            (0..WARP).filter(|lane| active >> lane & 1 == 1).map(|lane| addresses[lane]).collect();
+        self.access(space, &addresses, size);
+    }
+
     /// Counts an access of `size` bytes at each of these addresses.
     pub fn access(&mut self, space: Space, addresses: &[u64], size: u64) {
         let Some((&first, rest)) = addresses.split_first() else { return };
@@ -107,16 +123,22 @@ impl Counts {
             Space::Local => self.local_requests += 1,
             Space::Global => {
                 self.global_requests += 1;
-                self.global_sectors += if uniform {
-                    1
+                let (bytes, sectors) = if uniform {
+                    (size, 1)
                 } else if rest.iter().zip(1..).all(|(address, lane)| *address == first + lane * size) {
-                    (first + size * addresses.len() as u64).div_ceil(SECTOR) - first / SECTOR
+                    let bytes = size * addresses.len() as u64;
+                    (bytes, (first + bytes).div_ceil(SECTOR) - first / SECTOR)
                 } else {
-                    let mut sectors: Vec<u64> = addresses.iter().map(|address| address / SECTOR).collect();
-                    sectors.sort_unstable();
-                    sectors.dedup();
-                    sectors.len() as u64
+                    let distinct = |mut numbers: Vec<u64>| {
+                        numbers.sort_unstable();
+                        numbers.dedup();
+                        numbers.len() as u64
+                    };
+                    let sectors = addresses.iter().map(|address| address / SECTOR).collect();
+                    (size * distinct(addresses.to_vec()), distinct(sectors))
                 };
+                self.global_bytes += bytes;
+                self.global_sectors += sectors;
             }
             Space::Shared => {
                 self.shared_requests += 1;

@@ -299,7 +299,7 @@ impl Warp {
                 }
             }
             Op::LoadMatrix(count, transposed) => {
-                let addresses = self.addresses(instruction, place);
+                let addresses = self.addresses(operand(0), instruction.offset, place);
                 let rows = 8 * count;
                 let mut tiles = vec![[0u8; 16]; rows];
                 for (lane, row) in tiles.iter_mut().enumerate() {
@@ -339,8 +339,8 @@ impl Warp {
         memory: &mut Memories,
         counts: &mut Counts,
     ) -> Result<(), (usize, Fault)> {
-        let to = self.doubles(&instruction.operands[0], place);
-        let from = self.doubles(&instruction.operands[1], place);
+        let to = self.addresses(&instruction.operands[0], instruction.offset, place);
+        let from = self.addresses(&instruction.operands[1], instruction.source_offset, place);
         let valid = self.words(&instruction.operands[2], place);
         let mut sources = Vec::with_capacity(WARP);
         for lane in lanes_of(active) {
@@ -363,14 +363,13 @@ impl Warp {
             self.departing.push(Copy { lane, to: to[lane], size, bytes });
         }
         counts.access(Space::Global, &sources, size as u64);
-        let targets: Vec<u64> = lanes_of(active).map(|lane| to[lane]).collect();
-        counts.access(Space::Shared, &targets, size as u64);
+        counts.lanes(Space::Shared, &to, active, size as u64);
         Ok(())
     }
 
-    fn addresses(&self, instruction: &Instruction, place: &Place) -> Doubles {
-        let mut addresses = self.doubles(&instruction.operands[0], place);
-        addresses.iter_mut().for_each(|address| *address = address.wrapping_add_signed(instruction.offset));
+    fn addresses(&self, base: &Operand, offset: i64, place: &Place) -> Doubles {
+        let mut addresses = self.doubles(base, place);
+        addresses.iter_mut().for_each(|address| *address = address.wrapping_add_signed(offset));
         addresses
     }
 
@@ -385,7 +384,7 @@ impl Warp {
     ) -> Result<(), (usize, Fault)> {
         let width = ty.bits() as usize / 8;
         let size = width * count;
-        let addresses = self.addresses(instruction, place);
+        let addresses = self.addresses(&instruction.operands[0], instruction.offset, place);
         let mut values = [[0u64; WARP]; 4];
         let decode = |bytes: &[u8], lane: usize, values: &mut [Doubles; 4]| {
             for (part, bytes) in bytes.chunks_exact(width).enumerate() {
@@ -418,12 +417,7 @@ impl Warp {
                 decode(bytes, lane, &mut values);
             }
         }
-        if active == u32::MAX {
-            counts.access(space, &addresses, size as u64);
-        } else {
-            let addresses: Vec<u64> = lanes_of(active).map(|lane| addresses[lane]).collect();
-            counts.access(space, &addresses, size as u64);
-        }
+        counts.lanes(space, &addresses, active, size as u64);
         for (register, value) in instruction.results.iter().zip(&values) {
             self.set_doubles(*register, value, active);
         }
@@ -441,7 +435,7 @@ impl Warp {
     ) -> Result<(), (usize, Fault)> {
         let width = ty.bits() as usize / 8;
         let size = width * count;
-        let addresses = self.addresses(instruction, place);
+        let addresses = self.addresses(&instruction.operands[0], instruction.offset, place);
         let mut values = [[0u64; WARP]; 4];
         for (value, operand) in values.iter_mut().zip(&instruction.operands[1..]) {
             *value = self.doubles(operand, place);
@@ -459,8 +453,7 @@ impl Warp {
             };
             result.map_err(|fault| (lane, fault))?;
         }
-        let addresses: Vec<u64> = lanes_of(active).map(|lane| addresses[lane]).collect();
-        counts.access(space, &addresses, size as u64);
+        counts.lanes(space, &addresses, active, size as u64);
         Ok(())
     }
 

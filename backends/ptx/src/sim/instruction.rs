@@ -264,6 +264,8 @@ pub struct Instruction {
     pub operands: Vec<Operand>,
     /// Bytes added to an address.
     pub offset: i64,
+    /// Bytes added to the address that a copy reads.
+    pub source_offset: i64,
 }
 
 /// A shared or local variable.
@@ -290,6 +292,8 @@ pub struct Entry {
     pub registers: [u32; 3],
     /// Shared and local variables.
     pub variables: Vec<Variable>,
+    /// Name and address of the shared memory that a launch asks for.
+    pub requested: Option<(String, u64)>,
     /// The code.
     pub code: Vec<Instruction>,
     /// Threads of a block at most, along each dimension.

@@ -31,6 +31,8 @@ pub struct Launch<'a> {
     pub grid: Grid,
     /// The 64-bit parameters.
     pub arguments: &'a [u64],
+    /// Bytes of shared memory that the launch asks for.
+    pub shared_bytes: u64,
     /// The device memory that it may touch.
     pub windows: &'a [Window],
     /// Decides in which order blocks and warps run.
@@ -94,6 +96,7 @@ pub fn run(module: &Module, launch: &Launch, memory: &mut Memory) -> Result<Coun
         .iter()
         .filter(|variable| variable.space == Space::Shared)
         .map(|variable| (variable.address, variable.bytes))
+        .chain(entry.requested.iter().map(|(_, address)| (*address, launch.shared_bytes)))
         .collect();
     let shared = Shared::new(&variables, granule(entry, Space::Shared));
     let warps = (0..threads.div_ceil(WARP)).map(|number| Warp::new(entry, number, threads)).collect();

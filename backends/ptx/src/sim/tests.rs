@@ -18,7 +18,8 @@ fn launch(text: &str, data: Vec<u8>, seed: u64) -> Result<(Vec<u8>, Counts), Sim
     let bytes = data.len();
     let address = memory.allocate(data);
     let windows = [Window { address, bytes: bytes as u64, usage: Use::Write }];
-    let launch = Launch { kernel: "k", grid: GRID, arguments: &[address], windows: &windows, seed };
+    let (arguments, windows) = (&[address][..], &windows[..]);
+    let launch = Launch { kernel: "k", grid: GRID, arguments, shared_bytes: 0, windows, seed };
     let counts = run(&module, &launch, &mut memory)?;
     Ok((memory.bytes(address, bytes).unwrap().to_vec(), counts))
 }

@@ -22,12 +22,23 @@ pub struct ParseError {
 /// Distance between variables, so that an access past the end of one never lands in the next.
 const GAP: u64 = 4096;
 
+/// Room for the shared memory that a launch asks for, which lies before the variables.
+const REQUESTED: u64 = 1 << 20;
+
+/// `.align 16 .b8 name[];`: the name.
+fn requested_variable(text: &str) -> Option<String> {
+    let name = text.strip_prefix(".align 16 .b8 ")?.strip_suffix("[];")?;
+    Some(name.to_string())
+}
+
 /// Parses a module.
 pub fn parse(text: &str) -> Result<Module, ParseError> {
     let lines: Vec<String> = text.lines().map(str::to_string).collect();
     let mut module =
         Module { version: String::new(), target: String::new(), entries: Vec::new(), lines: Vec::new() };
     let mut scope: Option<Scope> = None;
+    // Shared memory of a size that the launch tells, for the entry that follows.
+    let mut requested: Option<String> = None;
     for (index, line) in lines.iter().enumerate() {
         let number = index + 1;
         let fail = |what: String| ParseError { line: number, what };
@@ -51,7 +62,12 @@ pub fn parse(text: &str) -> Result<Module, ParseError> {
             module.target = target.to_string();
         } else if let Some(name) = line.strip_prefix(".visible .entry ") {
             let name = name.strip_suffix('(').ok_or_else(|| fail("an entry without parameters".into()))?;
-            scope = Some(Scope::new(name));
+            scope = Some(Scope::new(name, requested.take()));
+        } else if let Some(variable) = line.strip_prefix(".extern .shared ") {
+            requested = Some(
+                requested_variable(variable)
+                    .ok_or_else(|| fail(format!("'{variable}' declares no variable")))?,
+            );
         } else if line != ".address_size 64" {
             return Err(fail(format!("unknown directive '{line}'")));
         }
@@ -79,8 +95,10 @@ struct Scope {
 }
 
 impl Scope {
-    fn new(name: &str) -> Scope {
+    fn new(name: &str, requested: Option<String>) -> Scope {
+        let first = if requested.is_some() { REQUESTED } else { GAP };
         let entry = Entry {
+            requested: requested.map(|name| (name, GAP)),
             name: name.to_string(),
             parameters: Vec::new(),
             registers: [0; 3],
@@ -89,7 +107,7 @@ impl Scope {
             threads: [1024; 3],
         };
         let (registers, labels) = (HashMap::new(), HashMap::new());
-        Scope { entry, registers, labels, pending: Vec::new(), next_address: [GAP, 0] }
+        Scope { entry, registers, labels, pending: Vec::new(), next_address: [first, 0] }
     }
 
     fn finish(mut self) -> Result<Entry, ParseError> {
@@ -123,7 +141,7 @@ impl Scope {
             }
             return Ok(());
         }
-        if line.starts_with(".minnctapersm ") {
+        if line.starts_with(".minnctapersm ") || line == ".pragma \"nounroll\";" {
             return Ok(());
         }
         let statement = line.strip_suffix(';').ok_or("the line has no ';'")?;
@@ -201,6 +219,11 @@ impl Scope {
         if let Some(variable) = self.entry.variables.iter().find(|variable| variable.name == text) {
             return Ok(Operand::Immediate(variable.address));
         }
+        if let Some((name, address)) = &self.entry.requested
+            && name == text
+        {
+            return Ok(Operand::Immediate(*address));
+        }
         if let Some(special) = special(text) {
             return Ok(Operand::Special(special));
         }
@@ -235,8 +258,15 @@ impl Scope {
         let (opcode, arguments) = rest.split_once(' ').unwrap_or((rest, ""));
         let words = split(arguments);
         let parts: Vec<&str> = opcode.split('.').collect();
-        let mut instruction =
-            Instruction { line, guard, op: Op::Return, results: Vec::new(), operands: Vec::new(), offset: 0 };
+        let mut instruction = Instruction {
+            line,
+            guard,
+            op: Op::Return,
+            results: Vec::new(),
+            operands: Vec::new(),
+            offset: 0,
+            source_offset: 0,
+        };
         let unknown = || format!("unknown instruction '{opcode}'");
         match (&parts[..], &words[..]) {
             (["ret"], []) => {}
@@ -319,9 +349,8 @@ impl Scope {
                 }
                 instruction.op = Op::CopyAsync(size);
                 let valid = valid.first().copied().unwrap_or(bytes);
-                let ((to, 0), (from, 0)) = (self.address(to)?, self.address(from)?) else {
-                    return Err(format!("'{opcode}' with an offset"));
-                };
+                let ((to, offset), (from, source)) = (self.address(to)?, self.address(from)?);
+                (instruction.offset, instruction.source_offset) = (offset, source);
                 instruction.operands = vec![to, from, self.operand(valid)?];
             }
             (["cp", "async", "commit_group"], []) => instruction.op = Op::CopyCommit,

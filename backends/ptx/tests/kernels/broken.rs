@@ -106,7 +106,7 @@ fn target(name: &str) -> Target {
 #[test]
 fn too_much_shared_memory_is_refused() {
     let mut kernel = matmul(Defect::None);
-    kernel.buffer("huge", DType::F64, Space::Shared, Expr::index(10_000), Access::ReadWrite);
+    kernel.buffer("huge", DType::F64, Space::Shared, Expr::index(30_000), Access::ReadWrite);
     let error = module(&[kernel], &target("sm_80")).unwrap_err();
     assert!(matches!(error, Error::Limit { resource: "bytes of shared memory a block", .. }), "{error}");
 }

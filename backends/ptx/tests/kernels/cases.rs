@@ -141,6 +141,22 @@ pub fn matrix(types: [DType; 3], depth: &str, packed: bool) -> Case {
     }
 }
 
+/// A product of square matrices on tensor cores, sums in f32.
+pub fn square(dtype: DType, size: i64) -> Case {
+    let extent = size.to_string();
+    let ty = |dtype| tensor(dtype, &[&extent, &extent]);
+    let case = matrix([dtype, dtype, DType::F32], &extent, true);
+    let name = format!("product of {dtype}, {size} cubed");
+    Case { name, operands: vec![ty(dtype), ty(dtype)], result: ty(DType::F32), ..case }
+}
+
+/// A product of few rows and columns over a deep sum, which is cut into pieces.
+pub fn deep() -> Case {
+    let case = matrix([DType::F16, DType::F16, DType::F32], "1040", true);
+    let operands = vec![tensor(DType::F16, &["20", "1040"]), tensor(DType::F16, &["1040", "24"])];
+    Case { name: "deep product".into(), operands, result: tensor(DType::F32, &["20", "24"]), ..case }
+}
+
 /// A product of f32 over a constant depth.
 pub fn product(depth: &str) -> Case {
     let operator = Operator::Contract {
@@ -202,6 +218,7 @@ pub fn matrices() -> Vec<Case> {
         matrix(bytes, "176", false),
         matrix([DType::I8, DType::I8, DType::I32], "64", true),
         matrix([DType::I8, DType::U8, DType::I32], "16", false),
+        deep(),
         Case {
             name: "convolution of bytes".into(),
             operator: image,

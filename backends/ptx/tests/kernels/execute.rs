@@ -27,6 +27,17 @@ pub fn simulate(
     dim: &dyn Fn(&str) -> Option<i64>,
     seed: u64,
 ) -> Result<Counts, SimError> {
+    simulate_blocks(module, launch, buffers, dim, (seed, u64::MAX))
+}
+
+/// Executes the first blocks of a kernel.
+pub fn simulate_blocks(
+    module: &Module,
+    launch: &LaunchDescription,
+    buffers: &mut [Vec<u8>],
+    dim: &dyn Fn(&str) -> Option<i64>,
+    (seed, most): (u64, u64),
+) -> Result<Counts, SimError> {
     let mut dims = Vec::new();
     let mut uses = Vec::new();
     for parameter in &launch.parameters {
@@ -51,9 +62,11 @@ pub fn simulate(
     let scratch = memory.allocate(vec![0xa5; resolved.scratch_bytes as usize]);
     windows.push(Window { address: scratch, bytes: resolved.scratch_bytes, usage: Use::Scratch });
     let arguments = launch.arguments(&addresses, scratch, &dims);
-    let grid = Grid { blocks: resolved.blocks, threads: resolved.threads };
+    let [x, y, z] = resolved.blocks;
+    let grid = Grid { blocks: [x.min(most), y, z], threads: resolved.threads };
     let (kernel, arguments, windows) = (&launch.kernel[..], &arguments[..], &windows[..]);
-    let counts = run(module, &Launch { kernel, grid, arguments, windows, seed }, &mut memory)?;
+    let shared_bytes = launch.dynamic_shared_bytes;
+    let counts = run(module, &Launch { kernel, grid, arguments, shared_bytes, windows, seed }, &mut memory)?;
     for (bytes, address) in buffers.iter_mut().zip(addresses) {
         let found = memory.bytes(address, bytes.len()).expect("it is allocated").to_vec();
         *bytes = found;

@@ -8,11 +8,12 @@ use std::process::Command;
 
 use tcc_ir::dtype::DType;
 use tcc_ir::types::TensorType;
+use tcc_ptx::architecture::Resources;
 use tcc_ptx::{Target, module, sim};
 
 use crate::assembled::tool;
-use crate::cases::{Case, convolution, elementwise, matrix, operators, product};
-use crate::execute::simulate;
+use crate::cases::{Case, convolution, elementwise, matrix, operators, product, square};
+use crate::execute::simulate_blocks;
 
 /// What is known of one kernel.
 struct Figures {
@@ -20,18 +21,22 @@ struct Figures {
     registers: u64,
     threads: u64,
     shared: u64,
-    /// Multiplications of tensor cores or lanes by hundred instructions of the innermost loop that has them; none without.
-    share: Option<u64>,
+    /// Of the innermost loop that has most multiplications of tensor cores or lanes; none without.
+    share: Option<Share>,
     conflicts: f64,
-    sectors: f64,
+    /// Bytes asked for of those in sectors that are touched.
+    used: f64,
+    occupancy: f64,
 }
 
 fn cases() -> Vec<Case> {
     let mut cases = vec![
         product("512"),
-        matrix([DType::F16, DType::F16, DType::F32], "512", false),
-        matrix([DType::BF16, DType::BF16, DType::F32], "512", false),
-        matrix([DType::U8, DType::I8, DType::I32], "512", false),
+        square(DType::F16, 4096),
+        square(DType::BF16, 4096),
+        matrix([DType::F16, DType::F16, DType::F32], "4096", false),
+        matrix([DType::BF16, DType::BF16, DType::F32], "4096", false),
+        matrix([DType::U8, DType::I8, DType::I32], "4096", false),
         convolution([DType::F32; 3], "64"),
         convolution([DType::U8, DType::I8, DType::I32], "64"),
         elementwise(),
@@ -48,8 +53,18 @@ fn number_before(text: &str, word: &str) -> Option<u64> {
     words.get(at.checked_sub(1)?)?.parse().ok()
 }
 
-/// The largest share of multiplications, in hundredths, among the innermost loops of machine code.
-fn share(code: &str) -> Option<u64> {
+/// Multiplications of a loop.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Share {
+    /// Among its instructions.
+    plain: f64,
+    /// The same where one of tensor cores counts as the cycles for which it keeps its core busy, as nothing else can issue to that
+    /// core in the meantime, and every other one as one cycle.
+    weighted: f64,
+}
+
+/// The largest shares of multiplications among the innermost loops of machine code.
+fn share(code: &str, matrix_cycles: f64) -> Option<Share> {
     let mut lines: Vec<(u64, &str)> = Vec::new();
     for line in code.lines() {
         let Some((address, text)) = line.trim().strip_prefix("/*").and_then(|rest| rest.split_once("*/"))
@@ -72,9 +87,19 @@ fn share(code: &str) -> Option<u64> {
         }
         let body: Vec<&str> =
             lines.iter().filter(|(at, _)| (target..=*address).contains(at)).map(|(_, text)| *text).collect();
-        let multiplies = |text: &&&str| ["HMMA", "IMMA", "FFMA", "IMAD "].iter().any(|op| text.contains(op));
-        let count = body.iter().filter(multiplies).count();
-        best = best.max(Some(100 * count as u64 / body.len().max(1) as u64));
+        let count =
+            |ops: &[&str]| body.iter().filter(|text| ops.iter().any(|op| text.contains(op))).count() as f64;
+        let (tensor, lanes) = (count(&["HMMA", "IMMA"]), count(&["FFMA", "IMAD "]));
+        let multiplies = if tensor > 0.0 { tensor } else { lanes };
+        let others = body.len() as f64 - multiplies;
+        let weight = if tensor > 0.0 { matrix_cycles } else { 1.0 };
+        let share = Share {
+            plain: multiplies / body.len().max(1) as f64,
+            weighted: weight * multiplies / (weight * multiplies + others).max(1.0),
+        };
+        if best.is_none_or(|best: Share| best.plain < share.plain) {
+            best = Some(share);
+        }
     }
     best
 }
@@ -98,6 +123,10 @@ fn figures(case: &Case, target: &Target, folder: &Path) -> Option<Figures> {
     let tensor = ptx.text.contains("mma.sync");
     assert!(!tensor || code.contains("HMMA") || code.contains("IMMA"), "{}: {code}", case.name);
 
+    let threads = ptx.launch[0].block.iter().product();
+    let shared = ptx.launch[0].static_shared_bytes + ptx.launch[0].dynamic_shared_bytes;
+    let registers = number_before(&log, "registers")?;
+    let architecture = target.architecture();
     let sizes = |name: &str| Some(if name == "k" { 32 } else { 128 });
     let size =
         |text: &str| tcc_ir::parse::dim(text).ok()?.evaluate(&|symbol| sizes(&symbol.to_string())).ok();
@@ -122,17 +151,18 @@ fn figures(case: &Case, target: &Target, folder: &Path) -> Option<Figures> {
         })
         .collect();
     let parsed = sim::parse(&ptx.text).unwrap();
-    let counts = simulate(&parsed, &ptx.launch[0], &mut buffers, &size, 1)
+    let counts = simulate_blocks(&parsed, &ptx.launch[0], &mut buffers, &size, (1, 8))
         .unwrap_or_else(|error| panic!("{}: {error}", case.name));
     let per = |count: u64, requests: u64| count as f64 / requests.max(1) as f64;
     Some(Figures {
         name: case.name.clone(),
-        registers: number_before(&log, "registers")?,
-        threads: ptx.launch[0].block.iter().product(),
-        shared: ptx.launch[0].static_shared_bytes,
-        share: share(&code),
+        registers,
+        threads,
+        shared,
+        share: share(&code, architecture.matrix_cycles()),
         conflicts: per(counts.bank_conflicts, counts.shared_requests),
-        sectors: per(counts.global_sectors, counts.global_requests),
+        used: per(counts.global_bytes, 32 * counts.global_sectors),
+        occupancy: architecture.occupancy(&Resources { threads, registers, shared }),
     })
 }
 
@@ -145,19 +175,24 @@ fn the_table_of_figures_is_that_of_the_documentation() {
     let target = Target::named("sm_80").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut table = String::from(
-        "| kernel for sm_80 | threads | registers | shared KiB | multiplications in the inner loop | conflicts a shared access | sectors a global access |\n|---|---|---|---|---|---|---|\n",
+        "| kernel for sm_80 | threads | registers | shared KiB | occupancy | multiplications in the inner loop | by cycles of tensor cores | conflicts a shared access | used of sectors |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     for case in cases() {
         let figures = figures(&case, &target, folder.path()).unwrap();
-        let share = figures.share.filter(|share| *share > 0).map_or("".into(), |share| format!("{share} %"));
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        let share = figures.share.filter(|share| share.plain >= 0.005);
+        let plain = share.map_or(String::new(), |share| percent(share.plain));
+        let weighted = share.filter(|share| share.weighted > share.plain);
+        let weighted = weighted.map_or(String::new(), |share| percent(share.weighted));
         let (shared, conflicts) = match figures.shared {
             0 => (String::new(), String::new()),
             bytes => (format!("{}", bytes as f64 / 1024.0), format!("{:.2}", figures.conflicts)),
         };
+        let (occupancy, used) = (percent(figures.occupancy), percent(figures.used));
         writeln!(
             table,
-            "| {} | {} | {} | {shared} | {share} | {conflicts} | {:.1} |",
-            figures.name, figures.threads, figures.registers, figures.sectors
+            "| {} | {} | {} | {shared} | {occupancy} | {plain} | {weighted} | {conflicts} | {used} |",
+            figures.name, figures.threads, figures.registers,
         )
         .unwrap();
     }

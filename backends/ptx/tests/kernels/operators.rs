@@ -10,7 +10,7 @@ use tcc_kernel::lower::{Argument, Lowered, Tuning};
 use tcc_ptx::schedule::{prepare, tuning};
 use tcc_ptx::{Target, module, sim};
 
-use crate::cases::{Case, matrices, operators};
+use crate::cases::{Case, deep, matrices, operators};
 use crate::execute::{Random, assert_close, assert_same, interpret, simulate};
 
 /// The dimensions `n`, `k` and `m`.
@@ -122,6 +122,14 @@ fn operators_match_the_interpreter() {
             check(&case, &targets[seed % 2], sizes, seed as u64);
         }
     }
+}
+
+#[test]
+fn deep_products_are_cut_into_pieces() {
+    let lowered = deep().lowered(&Target::named("sm_80").unwrap());
+    assert_eq!((lowered.launches.len(), lowered.temporaries.len()), (2, 1));
+    let pieces = lowered.temporaries[0].shape[0].as_const().unwrap();
+    assert!(pieces > 1, "{pieces}");
 }
 
 #[test]

@@ -72,10 +72,18 @@ pub fn open(ptx: &Arc<PtxModule>, manifest: &Manifest) -> Result<Arc<dyn Device>
     let kernels = super::kernels(ptx, manifest)?;
     let mut gpu = Gpu { context, device, module, functions: Vec::new(), kernels, ptx: Arc::clone(ptx), name };
     for kernel in &gpu.kernels {
-        let name =
-            CString::new(ptx.launch[*kernel].kernel.as_str()).map_err(|error| fail(error.to_string()))?;
+        let launch = &ptx.launch[*kernel];
+        let name = CString::new(launch.kernel.as_str()).map_err(|error| fail(error.to_string()))?;
         // SAFETY: the module was loaded just now.
-        gpu.functions.push(unsafe { result::module::get_function(module, name) }.map_err(driver)?);
+        let function = unsafe { result::module::get_function(module, name) }.map_err(driver)?;
+        if launch.dynamic_shared_bytes > 0 {
+            use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
+            let bytes =
+                i32::try_from(launch.dynamic_shared_bytes).map_err(|error| fail(error.to_string()))?;
+            // SAFETY: the function is one of the module.
+            unsafe { result::function::set_function_attribute(function, SHARED, bytes) }.map_err(driver)?;
+        }
+        gpu.functions.push(function);
     }
     Ok(Arc::new(gpu))
 }
@@ -203,11 +211,12 @@ impl DeviceQueue for Queue {
         };
         let (blocks, threads) = (narrow(resolved.blocks)?, narrow(resolved.threads)?);
         gpu.enter()?;
+        let shared = u32::try_from(launch.dynamic_shared_bytes).map_err(failure)?;
         // SAFETY: the function takes these parameters, which its launch description was made from; its kernel stays within
         // the buffers, which the session has allocated.
         unsafe {
             let function = gpu.functions[kernel as usize];
-            result::launch_kernel(function, blocks, threads, 0, std::ptr::null_mut(), &mut parameters)
+            result::launch_kernel(function, blocks, threads, shared, std::ptr::null_mut(), &mut parameters)
         }
         .map_err(failure)
     }

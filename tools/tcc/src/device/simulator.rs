@@ -120,6 +120,7 @@ impl DeviceQueue for Queue {
             kernel: &launch.kernel,
             grid: Grid { blocks: resolved.blocks, threads: resolved.threads },
             arguments: &arguments,
+            shared_bytes: launch.dynamic_shared_bytes,
             windows: &windows,
             seed: self.launches,
         };

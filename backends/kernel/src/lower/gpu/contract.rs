@@ -147,6 +147,24 @@ impl Places for Contraction<'_> {
         (lowering.load(Argument::Operand(operand), &at), None)
     }
 
+    fn pitch(&self, lowering: &mut Lowering, side: Side) -> Option<Expr> {
+        let operand = self.operands[side as usize];
+        let labels = match (side, &self.packed) {
+            // Tiles of lanes and the lanes of a tile are neighbours, as the lane axis comes last.
+            (Side::Columns, Some((_, layout))) => {
+                layout.order.iter().map(|axis| self.labels(operand)[*axis]).collect()
+            }
+            _ => self.labels(operand).to_vec(),
+        };
+        let outer = &self.outer[side as usize];
+        let start = labels.iter().position(|label| outer.first() == Some(label))?;
+        let after = start + outer.len();
+        if labels.get(start..after) != Some(&outer[..]) || !labels.ends_with(&self.depth) {
+            return None;
+        }
+        Some(lowering.dim(&Dim::product(&self.shape(&labels[after..]))))
+    }
+
     fn finish(
         &self,
         lowering: &mut Lowering,

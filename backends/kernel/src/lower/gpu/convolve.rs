@@ -34,6 +34,16 @@ impl Convolution<'_> {
     fn spatial(&self) -> usize {
         self.strides.len()
     }
+
+    /// True where each position of the result is a product of the channels at the same position of the image.
+    fn is_pointwise(&self, lowering: &Lowering) -> bool {
+        let spatial = self.spatial();
+        let [image, filter] = [0, 1].map(|operand: usize| &lowering.operands[operand].shape);
+        filter[..spatial].iter().all(|extent| extent.is(1))
+            && self.strides.iter().all(|stride| *stride == 1)
+            && self.low.iter().all(|low| *low == 0)
+            && image[..spatial + 1] == lowering.results[0].shape[..spatial + 1]
+    }
 }
 
 impl Places for Convolution<'_> {
@@ -120,7 +130,15 @@ impl Places for Convolution<'_> {
             at.push(position);
         }
         at.push(depth[self.spatial()].clone());
+        // Every position is inside where there is one tap and no padding.
+        let inside = inside.filter(|_| !self.is_pointwise(lowering));
         (lowering.load(Argument::Operand(0), &at), inside)
+    }
+
+    fn pitch(&self, lowering: &mut Lowering, side: Side) -> Option<Expr> {
+        let depth = Dim::product(&lowering.operands[1].shape[..self.spatial() + 1]);
+        let is_affine = if side == Side::Rows { self.is_pointwise(lowering) } else { self.packed.is_some() };
+        is_affine.then(|| lowering.dim(&depth))
     }
 
     fn finish(&self, lowering: &mut Lowering, _: &Expr, row: &Expr, column: &Expr, sum: Expr) -> Vec<Stmt> {

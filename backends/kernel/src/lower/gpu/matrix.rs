@@ -2,37 +2,47 @@
 //!
 //! ```text
 //! grid g in tiles { thread t in 32 * warps {
-//!   copy tiles 0 and 1
-//!   for step { wait for tile step; barrier; start the copy of tile step + 2; sums += tile step }
-//!   y[row, column] = epilogue(sums)
+//!   copy tiles 0 .. stages - 1; wait for tile 0; barrier; load its first fragments
+//!   for round {
+//!     for stage unrolled, for step unrolled {
+//!       load the fragments of the next step, those of the next tile after a wait and a barrier
+//!       at the first step, start the copies of the tile stages - 1 on
+//!       sums += products of this step
+//!     }
+//!   }
+//!   the last tiles, without fragments ahead
+//!   y[row, column] = epilogue(sums), through shared memory
 //! } }
 //! ```
 //!
-//! Three tiles of each operand lie in shared memory: one is multiplied while copies fill the others, past the registers. A row of
-//! a tile has 64 bytes along the depth, in four chunks of 16. Chunk `c` of row `r` lies at place `c ^ (r / 2 % 4)`, so that neither the
-//! copies nor the loads of eight rows meet a bank twice. Chunks outside an operand are zeros.
+//! Some stages of tiles of both operands lie in shared memory: one is multiplied while copies fill the others, past the
+//! registers. Stages of a round are written out, so that places in shared memory are registers that never change plus constants. A
+//! row of a tile has 64 or 128 bytes along the depth; where the rows of an operand lie a constant apart, a thread's copies share one
+//! pointer. Chunks beyond the depth, or where an image ends, are zeros; rows beyond the last are that one again.
+
+mod operand;
+mod results;
+mod split;
+mod tile;
 
 use tcc_ir::dtype::DType;
-use tcc_ir::scalar::Function;
 
 use super::Gpu;
+use super::origin::Origin;
 use super::product::{Extents, Places, Side, assigned};
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Ty, Var};
 use crate::lower::{LowerError, Lowering};
-use crate::steps::predicate_accesses;
 use crate::warp::{Fragment, WarpOp};
+use operand::{Operand, chunk_elements, truth, warp_and_lane};
+use results::results;
+use split::Split;
+use tile::{Choice, Tile};
 
 /// Bytes of a copy.
 pub const CHUNK: i64 = 16;
 
-/// Chunks of a row of a tile.
-const CHUNKS: i64 = 4;
-
-/// Bytes of a row of a tile.
-const ROW: i64 = CHUNK * CHUNKS;
-
-/// Tiles of an operand in shared memory.
-const STAGES: i64 = 3;
+/// Words of a copy.
+const CHUNK_WORDS: i64 = CHUNK / 4;
 
 /// Lanes of a warp.
 const WARP: i64 = 32;
@@ -50,77 +60,18 @@ pub fn fragment(lhs: DType, rhs: DType, accumulator: DType) -> Option<Fragment> 
     }
 }
 
-/// How a block covers its tile: warps, and results of 16 x 8 of a warp, along rows and columns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Tile {
-    warps: [i64; 2],
-    results: [i64; 2],
-}
-
-const fn tile(down: i64, across: i64, rows: i64, columns: i64) -> Tile {
-    Tile { warps: [down, across], results: [rows, columns] }
-}
-
-/// Tiles from large to small; the first that wastes least is taken. Results along the columns come in pairs, and the chunks of
-/// both sides are multiples of the threads.
-const TILES: [Tile; 5] =
-    [tile(2, 4, 4, 4), tile(2, 2, 2, 4), tile(1, 4, 2, 4), tile(4, 1, 2, 4), tile(1, 2, 1, 2)];
-
-/// Multiprocessors of the GPUs in view: fewer blocks than that leave some idle.
-const MULTIPROCESSORS: i64 = 100;
-
-impl Tile {
-    fn size(&self, side: Side) -> i64 {
-        let each = if side == Side::Rows { 16 } else { 8 };
-        self.warps[side as usize] * self.results[side as usize] * each
-    }
-
-    fn block(&self) -> i64 {
-        self.warps[0] * self.warps[1] * WARP
-    }
-
-    fn bytes(&self) -> i64 {
-        STAGES * ROW * (self.size(Side::Rows) + self.size(Side::Columns))
-    }
-
-    /// The tile with the least modelled time: multiplications, loads of fragments and a share for the copies, in waves over
-    /// the multiprocessors. Unknown extents count as large.
-    fn choose(rows: Option<i64>, columns: Option<i64>, gpu: &Gpu) -> Option<Tile> {
-        let time = |tile: &Tile| {
-            let tiles = |extent: Option<i64>, size: i64| (extent.unwrap_or(1024).max(1) + size - 1) / size;
-            let blocks = tiles(rows, tile.size(Side::Rows)) * tiles(columns, tile.size(Side::Columns));
-            let [down, across] = tile.results;
-            let work = (2 * down * across + 2 * down + across + 4) * tile.warps[0] * tile.warps[1];
-            blocks.max(MULTIPROCESSORS) * work
-        };
-        let fitting = TILES.iter().filter(|tile| tile.bytes() as u64 <= gpu.shared_bytes);
-        fitting.copied().min_by_key(time)
-    }
-}
-
-/// The tiles of an operand and the chunks that a thread copies.
-struct Stage {
-    side: Side,
+/// Shared memory of a block: stages of a tile of each operand.
+struct Pipeline {
     buffer: BufferId,
-    size: i64,
-    /// The thread's chunk of a row.
-    chunk: Expr,
-    /// Place of the thread's first chunk in a tile.
-    first: Expr,
-    /// Rows of the tile, as bytes from the thread's first, their coordinates and whether they are inside.
-    rows: Vec<(i64, Vec<Expr>, Expr)>,
-    /// Place of the lane's first row of matrices in a tile, by half of the tile's row.
-    matrices: Vec<Expr>,
+    /// Words of a stage.
+    stage: i64,
+    /// Elements of a tile along the depth.
+    depth: i64,
+    /// The place along the depth of the thread's chunk of the next tile to copy.
+    position: Var,
 }
 
-/// First byte of a chunk of a row of a tile. Eight rows on, it is `8 * ROW` bytes on.
-fn place(row: Expr, chunk: Expr) -> Expr {
-    let turn = row.clone().over(Expr::index(2)).remainder(Expr::index(CHUNKS));
-    let turned = Expr::call(Function::BitXor, vec![chunk, turn]);
-    row.times(Expr::index(ROW)).plus(turned.times(Expr::index(CHUNK)))
-}
-
-/// Writes a product as one kernel; false where no tile fits.
+/// Writes a product as one kernel, or as two where the depth is split; false where no tile fits.
 pub fn matrix_product(
     lowering: &mut Lowering,
     gpu: &Gpu,
@@ -128,252 +79,245 @@ pub fn matrix_product(
     (fragment, accumulator): (Fragment, DType),
     places: &dyn Places,
 ) -> Result<bool, LowerError> {
-    let Some(tile) = Tile::choose(extents.rows.as_index(), extents.columns.as_index(), gpu) else {
-        return Ok(false);
-    };
+    let lanes = chunk_elements(lowering, places);
+    let Some(Choice { tile, splits }) = Choice::of(extents, lanes, gpu) else { return Ok(false) };
+    let depth = tile.chunks * lanes;
     let (block, thread) = (lowering.kernel.counter("block"), lowering.kernel.counter("thread"));
-    let (row_size, column_size) = (Expr::index(tile.size(Side::Rows)), Expr::index(tile.size(Side::Columns)));
-    let row_tiles = extents.rows.clone().over_up(row_size.clone());
-    let column_tiles = extents.columns.clone().over_up(column_size.clone());
     let mut body = Vec::new();
-    let rest = Expr::Var(block).over(column_tiles.clone());
-    let column = Expr::Var(block).remainder(column_tiles.clone()).times(column_size);
-    let first_column = assigned(lowering, &mut body, "first_column", column);
-    let first_row = rest.clone().remainder(row_tiles.clone()).times(row_size);
-    let first_row = assigned(lowering, &mut body, "first_row", first_row);
-    let batch = if extents.batch.is_index(1) {
-        Expr::index(0)
-    } else {
-        assigned(lowering, &mut body, "batch", rest.over(row_tiles.clone()))
+    let mut steps = extents.depth.clone().over_up(Expr::index(depth));
+    let split = Split::new(lowering, extents, accumulator, splits);
+    let whole = Extents {
+        batch: extents.batch.clone().times(Expr::index(splits)),
+        rows: extents.rows.clone(),
+        columns: extents.columns.clone(),
+        depth: extents.depth.clone(),
     };
-    let warps = Expr::index(tile.warps[1]);
-    let warp = Expr::Var(thread).over(Expr::index(WARP));
-    let lane = assigned(lowering, &mut body, "lane", Expr::Var(thread).remainder(Expr::index(WARP)));
-    let down = assigned(lowering, &mut body, "down", warp.clone().over(warps.clone()));
-    let across = assigned(lowering, &mut body, "across", warp.remainder(warps));
-
-    let sides = [(Side::Rows, &first_row, &extents.rows), (Side::Columns, &first_column, &extents.columns)];
-    let mut stages = Vec::new();
-    for (side, first, extent) in sides {
+    let mut origin = Origin::of(lowering, &mut body, block, tile.sizes(), &whole);
+    let mut start = Expr::index(0);
+    let piece = match &split {
+        Some(_) => {
+            let piece = origin.batch.clone().remainder(Expr::index(splits));
+            let piece = assigned(lowering, &mut body, "piece", piece);
+            origin.batch = assigned(lowering, &mut body, "batch", origin.batch.over(Expr::index(splits)));
+            // Pieces are equally long, but for the last ones.
+            let share = steps.clone().over_up(Expr::index(splits));
+            let first = assigned(lowering, &mut body, "first_step", piece.clone().times(share.clone()));
+            let own = share.at_most(steps.minus(first.clone())).at_least(Expr::index(0));
+            steps = assigned(lowering, &mut body, "steps", own);
+            start = first.times(Expr::index(depth));
+            piece
+        }
+        None => Expr::index(0),
+    };
+    let [warp, lane] = warp_and_lane(lowering, &mut body, thread);
+    let across = Expr::index(tile.warps[1]);
+    let down = assigned(lowering, &mut body, "down", warp.clone().over(across.clone()));
+    let across = assigned(lowering, &mut body, "across", warp.clone().remainder(across));
+    let words = tile.words();
+    let buffer =
+        lowering.kernel.buffer("tiles", DType::U32, Space::Shared, Expr::index(words), Access::ReadWrite);
+    let chunk = Expr::Var(thread).remainder(Expr::index(tile.chunks)).times(Expr::index(lanes));
+    let (position, stmt) = lowering.assign("position", start.plus(chunk));
+    body.push(stmt);
+    let pipeline = Pipeline { buffer, stage: tile.stage_words(), depth, position };
+    let mut operands = Vec::new();
+    for side in [Side::Rows, Side::Columns] {
         let warp = [&down, &across][side as usize];
-        let lanes = (thread, &lane, warp);
-        stages.push(stage(lowering, &mut body, (side, tile), lanes, (&batch, first, extent), places));
+        let context = (&origin, extents, &Expr::Var(position));
+        operands.push(Operand::new(
+            lowering,
+            &mut body,
+            (side, tile),
+            (thread, &lane, warp),
+            context,
+            places,
+        ));
     }
-    let [result_rows, result_columns] = tile.results;
+    let zero = Expr::Splat(Box::new(Expr::constant(accumulator, 0.0)), 4);
     let mut sums = Vec::new();
-    for _ in 0..result_rows * result_columns {
+    for _ in 0..tile.results[0] * tile.results[1] {
         let sum = lowering.kernel.variable("sum", Ty::vector(accumulator, 4));
-        let value = Expr::Splat(Box::new(Expr::constant(accumulator, 0.0)), 4);
-        body.push(Stmt::Assign { var: sum, value });
+        body.push(Stmt::Assign { var: sum, value: zero.clone() });
         sums.push(sum);
     }
-
-    for number in 0..STAGES - 1 {
-        for stage in &stages {
-            body.extend(copy(
-                lowering,
-                stage,
-                Expr::index(number),
-                Expr::index(number),
-                &extents.depth,
-                places,
-            ));
-        }
-        body.push(Stmt::Warp(WarpOp::CopyCommit));
-    }
-    let elements = ROW / places.dtype(lowering, Side::Rows).size() as i64;
-    let steps = extents.depth.clone().over_up(Expr::index(elements));
-    let step = lowering.kernel.counter("step");
-    let mut inner = vec![Stmt::Warp(WarpOp::CopyWait(STAGES as u32 - 2)), Stmt::Barrier];
-    let ahead = Expr::Var(step).plus(Expr::index(STAGES - 1));
-    let target = assigned(lowering, &mut inner, "target", ahead.clone().remainder(Expr::index(STAGES)));
-    for stage in &stages {
-        inner.extend(copy(lowering, stage, ahead.clone(), target.clone(), &extents.depth, places));
-    }
-    inner.push(Stmt::Warp(WarpOp::CopyCommit));
-    let current = assigned(lowering, &mut inner, "current", Expr::Var(step).remainder(Expr::index(STAGES)));
-    let warp = [&down, &across];
-    inner.extend(multiply(lowering, &stages, tile, &current, &sums, fragment));
-    body.push(Stmt::For { var: step, extent: steps, kind: LoopKind::Serial, body: inner });
-    let first = [&batch, &first_row, &first_column];
-    body.extend(results(lowering, extents, tile, first, &lane, warp, &sums, accumulator, places));
+    let mut main = Main { tile, pipeline, operands, sums, fragment, extents, places };
+    main.run(lowering, &mut body, steps);
+    let place = results::Place { warp: &warp, lane: &lane, down: &down, across: &across };
+    let (tiles, sums) = (main.pipeline.buffer, std::mem::take(&mut main.sums));
+    let mut finish = |lowering: &mut Lowering, row: &Expr, column: &Expr, sum: Expr| match &split {
+        Some(split) => split.keep(lowering, extents, (&piece, &origin.batch), [row, column], sum),
+        None => places.finish(lowering, &origin.batch, row, column, sum),
+    };
+    body.extend(results(lowering, extents, tile, &origin, place, (tiles, &sums, accumulator), &mut finish));
 
     let extent = Expr::index(tile.block());
     let threads = Stmt::For { var: thread, extent, kind: LoopKind::Thread(0), body };
-    let blocks = extents.batch.clone().times(row_tiles).times(column_tiles);
-    let grid = Stmt::For { var: block, extent: blocks, kind: LoopKind::Grid(0), body: vec![threads] };
+    let grid = Stmt::For { var: block, extent: origin.blocks, kind: LoopKind::Grid(0), body: vec![threads] };
     lowering.launch(vec![grid], false);
+    if let Some(split) = &split {
+        split.join(lowering, extents, accumulator, places);
+    }
     Ok(true)
 }
 
-fn stage(
-    lowering: &mut Lowering,
-    body: &mut Vec<Stmt>,
-    (side, tile): (Side, Tile),
-    (thread, lane, warp): (Var, &Expr, &Expr),
-    (batch, first, extent): (&Expr, &Expr, &Expr),
-    places: &dyn Places,
-) -> Stage {
-    let (size, threads) = (tile.size(side), tile.block());
-    let name = if side == Side::Rows { "row_tiles" } else { "column_tiles" };
-    let count = Expr::index(STAGES * size * ROW);
-    let buffer = lowering.kernel.buffer(name, DType::U8, Space::Shared, count, Access::ReadWrite);
-    let chunk = Expr::Var(thread).remainder(Expr::index(CHUNKS));
-    let chunk = assigned(lowering, body, "chunk", chunk);
-    let own = assigned(lowering, body, "own", Expr::Var(thread).over(Expr::index(CHUNKS)));
-    let step = threads / CHUNKS;
-    let mut rows = Vec::new();
-    for number in 0..size / step {
-        let row = own.clone().plus(Expr::index(number * step));
-        let position = assigned(lowering, body, "position", first.clone().plus(row.clone()));
-        let inside = position.clone().less(extent.clone());
-        let inside = assigned(lowering, body, "inside", inside);
-        let part = places.outer(lowering, side, batch, position);
-        body.extend(part.stmts);
-        rows.push((number * step * ROW, part.at, inside));
-    }
-    let first = assigned(lowering, body, "first", place(own, chunk.clone()));
-    // Matrices of the left operand: rows, rows + 8, then the same a chunk on. Of the right one: a chunk and the next, then those
-    // of columns + 8.
-    let (row, half) = if side == Side::Rows {
-        (lane.clone().remainder(Expr::index(16)), lane.clone().over(Expr::index(16)))
-    } else {
-        let upper = lane.clone().over(Expr::index(16)).times(Expr::index(8));
-        let half = lane.clone().over(Expr::index(8)).remainder(Expr::index(2));
-        (upper.plus(lane.clone().remainder(Expr::index(8))), half)
-    };
-    let row = warp.clone().times(Expr::index(size / tile.warps[side as usize])).plus(row);
-    let matrices = (0..CHUNKS / 2)
-        .map(|number| {
-            let chunk = half.clone().plus(Expr::index(2 * number));
-            assigned(lowering, body, "matrices", place(row.clone(), chunk))
-        })
-        .collect();
-    Stage { side, buffer, size, chunk, first, rows, matrices }
-}
-
-/// Starts the copies of a thread's chunks of the tile at a step.
-fn copy(
-    lowering: &mut Lowering,
-    stage: &Stage,
-    step: Expr,
-    target: Expr,
-    extent: &Expr,
-    places: &dyn Places,
-) -> Vec<Stmt> {
-    let elements = CHUNK / places.dtype(lowering, stage.side).size() as i64;
-    let mut stmts = Vec::new();
-    let first = step.times(Expr::index(CHUNKS)).plus(stage.chunk.clone()).times(Expr::index(elements));
-    let depth = assigned(lowering, &mut stmts, "depth", first);
-    let within = depth.clone().less(extent.clone());
-    let part = places.depth(lowering, stage.side, depth);
-    stmts.extend(part.stmts);
-    let tile = target.times(Expr::index(stage.size * ROW)).plus(stage.first.clone());
-    let tile = assigned(lowering, &mut stmts, "tile", tile);
-    for (offset, at, inside) in &stage.rows {
-        let (value, condition) = places.element(lowering, stage.side, at, &part.at);
-        // Places of products are loads; what is none has no address to copy from.
-        let Expr::Load { buffer: from, index, .. } = value else { continue };
-        let mut valid = inside.clone().both(within.clone());
-        if let Some(condition) = condition {
-            valid = valid.both(condition);
-        }
-        let to_index = tile.clone().plus(Expr::index(*offset));
-        let copy = WarpOp::CopyAsync { to: stage.buffer, to_index, from, from_index: *index, valid };
-        stmts.push(Stmt::Warp(copy));
-    }
-    stmts
-}
-
-/// Adds the products of a tile to the sums.
-fn multiply(
-    lowering: &mut Lowering,
-    stages: &[Stage],
+/// The loop over the depth.
+struct Main<'m> {
     tile: Tile,
-    current: &Expr,
-    sums: &[Var],
+    pipeline: Pipeline,
+    operands: Vec<Operand>,
+    sums: Vec<Var>,
     fragment: Fragment,
-) -> Vec<Stmt> {
-    let mut stmts = Vec::new();
-    let words = Ty::vector(DType::U32, 4);
-    let [result_rows, result_columns] = tile.results;
-    for half in 0..CHUNKS / 2 {
-        let mut loaded: [Vec<Var>; 2] = [Vec::new(), Vec::new()];
-        for (side, stage) in stages.iter().enumerate() {
-            let base = current.clone().times(Expr::index(stage.size * ROW));
-            let base = base.plus(stage.matrices[half as usize].clone());
-            let base = assigned(lowering, &mut stmts, "base", base);
-            for part in 0..stage.size / tile.warps[side] / 16 {
-                let index = base.clone().plus(Expr::index(part * 16 * ROW));
-                let into = lowering.kernel.variable("fragment", words);
-                stmts.push(Stmt::Warp(WarpOp::LoadMatrices { into, buffer: stage.buffer, index }));
-                loaded[side].push(into);
-            }
-        }
-        for row in 0..result_rows {
-            for column in 0..result_columns {
-                let pair = Expr::Var(loaded[1][(column / 2) as usize]);
-                let first = (column % 2 * 2) as u16;
-                let b = Expr::Shuffle(Box::new(pair.clone()), Box::new(pair), vec![first, first + 1]);
-                let a = Expr::Var(loaded[0][row as usize]);
-                let sum = sums[(row * result_columns + column) as usize];
-                stmts.push(Stmt::Warp(WarpOp::Multiply { sum, fragment, a, b }));
-            }
-        }
-    }
-    stmts
+    extents: &'m Extents,
+    places: &'m dyn Places,
 }
 
-/// Writes what of a lane's results is inside: of each 16 x 8 two neighbours in two rows.
-#[allow(clippy::too_many_arguments, reason = "where the tile is, and what of it is the lane's")]
-fn results(
-    lowering: &mut Lowering,
-    extents: &Extents,
-    tile: Tile,
-    [batch, first_row, first_column]: [&Expr; 3],
-    lane: &Expr,
-    [down, across]: [&Expr; 2],
-    sums: &[Var],
-    accumulator: DType,
-    places: &dyn Places,
-) -> Vec<Stmt> {
-    let [result_rows, result_columns] = tile.results;
-    let count = Expr::index(result_rows * result_columns * 4);
-    let pairs = lowering.kernel.buffer("pairs", accumulator, Space::Register, count, Access::ReadWrite);
-    let full = extents.columns.as_index().is_some_and(|columns| columns % 2 == 0);
-    let mut stmts = Vec::new();
-    let group = lane.clone().over(Expr::index(4));
-    let pair = lane.clone().remainder(Expr::index(4)).times(Expr::index(2));
-    for part in 0..2 * result_rows {
-        let (row, upper) = (part / 2, part % 2);
-        let offset =
-            down.clone().times(Expr::index(result_rows * 16)).plus(Expr::index(row * 16 + upper * 8));
-        let at = first_row.clone().plus(offset).plus(group.clone());
-        let at = assigned(lowering, &mut stmts, "row", at);
-        let mut then = Vec::new();
-        for column in 0..result_columns {
-            let sum = Expr::Var(sums[(row * result_columns + column) as usize]);
-            let picks = vec![2 * upper as u16, 2 * upper as u16 + 1];
-            let value = Expr::Shuffle(Box::new(sum.clone()), Box::new(sum), picks);
-            let slot = Expr::index((part * result_columns + column) * 2);
-            then.push(Stmt::Store { buffer: pairs, index: slot.clone(), value, valid: None });
-            let offset = across.clone().times(Expr::index(result_columns * 8)).plus(Expr::index(column * 8));
-            let first = first_column.clone().plus(offset).plus(pair.clone());
-            let first = assigned(lowering, &mut then, "column", first);
-            let counter = lowering.kernel.counter("neighbour");
-            let sum = Expr::load(pairs, slot.plus(Expr::Var(counter)));
-            let mut body = places.finish(lowering, batch, &at, &first.clone().plus(Expr::Var(counter)), sum);
-            if !full {
-                let rest = extents.columns.clone().minus(first.clone());
-                predicate_accesses(&lowering.kernel, &mut body, counter, &rest);
-            }
-            let extent = Expr::index(2);
-            let lanes = Stmt::For { var: counter, extent, kind: LoopKind::Vector, body };
-            let condition = first.less(extents.columns.clone());
-            then.push(Stmt::If { condition, then: vec![lanes], otherwise: Vec::new() });
+impl Main<'_> {
+    fn run(&mut self, lowering: &mut Lowering, body: &mut Vec<Stmt>, steps: Expr) {
+        let stages = self.tile.stages;
+        for stage in 0..stages - 1 {
+            self.copy_tile(lowering, body, &Expr::index(stage * self.pipeline.stage));
         }
-        let condition = at.less(extents.rows.clone());
-        stmts.push(Stmt::If { condition, then, otherwise: Vec::new() });
+        // Rounds in which every copy is of a tile that is there.
+        let ahead = Expr::index(stages - 1);
+        let rounds = steps.clone().minus(ahead).at_least(Expr::index(0)).over(Expr::index(stages));
+        let rounds = assigned(lowering, body, "rounds", rounds);
+        if !rounds.is_index(0) {
+            if self.ahead() {
+                self.arrive(body);
+                body.extend(self.load(&Expr::index(0), 0, 0));
+            }
+            let mut inner = Vec::new();
+            for stage in 0..stages {
+                self.round(lowering, &mut inner, stage);
+            }
+            let round = lowering.kernel.counter("round");
+            body.push(Stmt::For { var: round, extent: rounds.clone(), kind: LoopKind::Serial, body: inner });
+        }
+        self.rest(lowering, body, steps.minus(rounds.times(Expr::index(stages))));
+        // What is written next is where copies of zeros may be under way.
+        body.push(Stmt::Warp(WarpOp::CopyWait(0)));
     }
-    stmts
+
+    /// True where fragments are loaded a step ahead: not where rows beyond the last take the registers for that.
+    fn ahead(&self) -> bool {
+        let whole = |side: Side, extent: &Expr| {
+            extent.as_index().is_some_and(|extent| extent % self.tile.size(side) == 0)
+        };
+        whole(Side::Rows, &self.extents.rows) && whole(Side::Columns, &self.extents.columns)
+            || self.tile.results[0] * self.tile.results[1] < 32
+    }
+
+    /// Waits for the next tile, and for those who read the one before it.
+    fn arrive(&self, body: &mut Vec<Stmt>) {
+        body.extend([Stmt::Warp(WarpOp::CopyWait(self.tile.stages as u32 - 2)), Stmt::Barrier]);
+    }
+
+    /// One tile of a round: fragments a step ahead, copies `stages - 1` tiles ahead.
+    fn round(&self, lowering: &mut Lowering, body: &mut Vec<Stmt>, stage: i64) {
+        let (stages, steps) = (self.tile.stages, self.tile.steps());
+        let start = |stage: i64| Expr::index(stage % stages * self.pipeline.stage);
+        let exact = self.extents.depth.as_index().is_some_and(|depth| depth % self.pipeline.depth == 0);
+        let within = self.within(lowering, body, exact);
+        if !self.ahead() {
+            self.arrive(body);
+            self.copy(lowering, body, &start(stage + stages - 1), &within);
+            self.committed(body);
+            for step in 0..steps {
+                body.extend(self.load(&start(stage), step, step % 2));
+                body.extend(self.multiply(step % 2));
+            }
+            return;
+        }
+        for step in 0..steps {
+            let last = step + 1 == steps;
+            if last {
+                self.arrive(body);
+            }
+            let from = if last { stage + 1 } else { stage };
+            body.extend(self.load(&start(from), (step + 1) % steps, (step + 1) % 2));
+            // What the tile replaces was read before the last barrier.
+            if step == 0 {
+                self.copy(lowering, body, &start(stage + stages - 1), &within);
+                self.committed(body);
+            }
+            body.extend(self.multiply(step % 2));
+        }
+    }
+
+    /// The last tiles, whose copies may be of nothing.
+    fn rest(&self, lowering: &mut Lowering, body: &mut Vec<Stmt>, count: Expr) {
+        let stages = self.tile.stages;
+        let (read, stmt) = lowering.assign("read", Expr::index(0));
+        body.push(stmt);
+        let (write, stmt) = lowering.assign("write", Expr::index((stages - 1) * self.pipeline.stage));
+        body.push(stmt);
+        let mut inner = Vec::new();
+        self.arrive(&mut inner);
+        self.copy_tile(lowering, &mut inner, &write.into());
+        for step in 0..self.tile.steps() {
+            inner.extend(self.load(&read.into(), step, step % 2));
+            inner.extend(self.multiply(step % 2));
+        }
+        inner.push(Stmt::Assign { var: write, value: read.into() });
+        let next = Expr::Var(read).plus(Expr::index(self.pipeline.stage));
+        let over = next.clone().less(Expr::index(stages * self.pipeline.stage));
+        inner.push(Stmt::Assign { var: read, value: over.choose(next, Expr::index(0)) });
+        let step = lowering.kernel.counter("step");
+        body.push(Stmt::For { var: step, extent: count, kind: LoopKind::Serial, body: inner });
+    }
+
+    /// Whether the thread's place along the depth is inside.
+    fn within(&self, lowering: &mut Lowering, body: &mut Vec<Stmt>, certain: bool) -> Expr {
+        let position = Expr::Var(self.pipeline.position);
+        let inside = position.less(self.extents.depth.clone());
+        if certain {
+            return truth();
+        }
+        assigned(lowering, body, "within", inside)
+    }
+
+    /// Starts the copies of the next tile to a stage.
+    fn copy_tile(&self, lowering: &mut Lowering, body: &mut Vec<Stmt>, stage: &Expr) {
+        let within = self.within(lowering, body, false);
+        self.copy(lowering, body, stage, &within);
+        self.committed(body);
+    }
+
+    /// Starts them, given whether the thread's place along the depth is inside.
+    fn copy(&self, lowering: &mut Lowering, body: &mut Vec<Stmt>, stage: &Expr, within: &Expr) {
+        let position = Expr::Var(self.pipeline.position);
+        for operand in &self.operands {
+            let to = (&self.pipeline, stage);
+            body.extend(operand.copy(lowering, to, (&position, within), self.places));
+        }
+    }
+
+    /// Ends the copies of a tile, and goes on to the next.
+    fn committed(&self, body: &mut Vec<Stmt>) {
+        body.push(Stmt::Warp(WarpOp::CopyCommit));
+        body.extend(self.operands.iter().filter_map(|operand| operand.advance(self.pipeline.depth)));
+        let position = self.pipeline.position;
+        let value = Expr::Var(position).plus(Expr::index(self.pipeline.depth));
+        body.push(Stmt::Assign { var: position, value });
+    }
+
+    fn load(&self, stage: &Expr, step: i64, parity: i64) -> Vec<Stmt> {
+        let loads =
+            self.operands.iter().flat_map(|operand| operand.load(&self.pipeline, stage, step, parity));
+        loads.collect()
+    }
+
+    fn multiply(&self, parity: i64) -> Vec<Stmt> {
+        let [rows, columns] = self.tile.results;
+        let mut stmts = Vec::new();
+        for row in 0..rows {
+            for column in 0..columns {
+                let a = self.operands[0].fragment(row, parity);
+                let b = self.operands[1].fragment(column, parity);
+                let sum = self.sums[(row * columns + column) as usize];
+                stmts.push(Stmt::Warp(WarpOp::Multiply { sum, fragment: self.fragment, a, b }));
+            }
+        }
+        stmts
+    }
 }

@@ -15,6 +15,7 @@
 use tcc_ir::dtype::DType;
 
 use super::Gpu;
+use super::origin::Origin;
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Ty, Var};
 use crate::lower::contract::multiply_add;
 use crate::lower::{LowerError, Lowering};
@@ -78,6 +79,10 @@ pub trait Places {
         depth: &[Expr],
     ) -> (Expr, Option<Expr>);
 
+    /// Elements between neighbouring rows or columns, where they are the same distance apart all over, the operand's elements along
+    /// the depth are neighbours, and none is missing.
+    fn pitch(&self, lowering: &mut Lowering, side: Side) -> Option<Expr>;
+
     /// Epilogue and store of a sum.
     fn finish(
         &self,
@@ -114,9 +119,6 @@ const TILES: [Tile; 8] = [
     tile(8, 8, 1, 1),
 ];
 
-/// Multiprocessors of the GPUs in view: fewer blocks than that leave some idle.
-const MULTIPROCESSORS: i64 = 100;
-
 impl Tile {
     fn size(&self, side: Side) -> i64 {
         self.threads[side as usize] * self.groups[side as usize] * GROUP
@@ -135,7 +137,7 @@ impl Tile {
             let [down, across] = tile.groups;
             let work = (16 * down * across + 4 * (down + across) + 2) * tile.block();
             // Blocks of a wave that is not full run in less than their share of the time, but not in none.
-            let waves = blocks.max(MULTIPROCESSORS);
+            let waves = blocks.max(gpu.multiprocessors.into());
             waves * work
         };
         let bytes = |tile: &Tile| {
@@ -202,30 +204,17 @@ pub fn product(
 ) -> Result<(), LowerError> {
     let tile = Tile::choose(extents.rows.as_index(), extents.columns.as_index(), accumulator, gpu);
     let (block, thread) = (lowering.kernel.counter("block"), lowering.kernel.counter("thread"));
-    let (row_size, column_size) = (Expr::index(tile.size(Side::Rows)), Expr::index(tile.size(Side::Columns)));
-    let row_tiles = extents.rows.clone().over_up(row_size.clone());
-    let column_tiles = extents.columns.clone().over_up(column_size.clone());
     let mut body = Vec::new();
-    let rest = Expr::Var(block).over(column_tiles.clone());
-    let column = Expr::Var(block).remainder(column_tiles.clone()).times(column_size);
-    let first_column = assigned(lowering, &mut body, "first_column", column);
-    let first_row = rest.clone().remainder(row_tiles.clone()).times(row_size);
-    let first_row = assigned(lowering, &mut body, "first_row", first_row);
-    let batch = if extents.batch.is_index(1) {
-        Expr::index(0)
-    } else {
-        assigned(lowering, &mut body, "batch", rest.over(row_tiles.clone()))
-    };
+    let size = [Side::Rows, Side::Columns].map(|side| tile.size(side));
+    let origin = Origin::of(lowering, &mut body, block, size, extents);
     let across = Expr::index(tile.threads[1]);
     let down = assigned(lowering, &mut body, "down", Expr::Var(thread).over(across.clone()));
     let along = assigned(lowering, &mut body, "across", Expr::Var(thread).remainder(across));
 
-    let sides = [(Side::Rows, &first_row, &extents.rows), (Side::Columns, &first_column, &extents.columns)];
     let mut stages = Vec::new();
-    for (side, first, extent) in sides {
+    for (side, extent) in [(Side::Rows, &extents.rows), (Side::Columns, &extents.columns)] {
         let stage = stage(lowering, &mut body, (side, tile), accumulator, thread, places);
-        let stage = position(lowering, &mut body, stage, (&batch, first, extent), places);
-        stages.push(stage);
+        stages.push(position(lowering, &mut body, stage, (&origin, extent), places));
     }
     let groups = tile.groups[0] * GROUP * tile.groups[1];
     let count = Expr::index(groups * GROUP);
@@ -259,20 +248,11 @@ pub fn product(
     }
     inner.push(Stmt::Barrier);
     body.push(Stmt::For { var: step, extent: steps, kind: LoopKind::Serial, body: inner });
-    body.extend(results(
-        lowering,
-        extents,
-        tile,
-        [&batch, &first_row, &first_column],
-        [&down, &along],
-        sums,
-        places,
-    ));
+    body.extend(results(lowering, extents, tile, &origin, [&down, &along], sums, places));
 
     let extent = Expr::index(tile.block());
     let threads = Stmt::For { var: thread, extent, kind: LoopKind::Thread(0), body };
-    let blocks = extents.batch.clone().times(row_tiles).times(column_tiles);
-    let grid = Stmt::For { var: block, extent: blocks, kind: LoopKind::Grid(0), body: vec![threads] };
+    let grid = Stmt::For { var: block, extent: origin.blocks, kind: LoopKind::Grid(0), body: vec![threads] };
     lowering.launch(vec![grid], false);
     Ok(())
 }
@@ -335,15 +315,16 @@ fn position(
     lowering: &mut Lowering,
     body: &mut Vec<Stmt>,
     mut stage: Stage,
-    (batch, first, extent): (&Expr, &Expr, &Expr),
+    (origin, extent): (&Origin, &Expr),
     places: &dyn Places,
 ) -> Stage {
     for outer in &stage.outer {
-        let position = assigned(lowering, body, "position", first.clone().plus(outer.clone()));
+        let position = origin.first(stage.side).clone().plus(outer.clone());
+        let position = assigned(lowering, body, "position", position);
         let (inside, stmt) = lowering.assign("inside", position.clone().less(extent.clone()));
         body.push(stmt);
         stage.inside.push(inside);
-        let part = places.outer(lowering, stage.side, batch, position);
+        let part = places.outer(lowering, stage.side, &origin.batch, position);
         body.extend(part.stmts);
         stage.parts.push(part.at);
     }
@@ -444,7 +425,7 @@ fn results(
     lowering: &mut Lowering,
     extents: &Extents,
     tile: Tile,
-    [batch, first_row, first_column]: [&Expr; 3],
+    origin: &Origin,
     [down, along]: [&Expr; 2],
     sums: BufferId,
     places: &dyn Places,
@@ -453,17 +434,17 @@ fn results(
     let full = extents.columns.as_index().is_some_and(|columns| columns % GROUP == 0);
     for row in 0..tile.groups[0] * GROUP {
         let offset = row / GROUP * tile.threads[0] * GROUP + row % GROUP;
-        let at = first_row.clone().plus(down.clone().times(Expr::index(GROUP))).plus(Expr::index(offset));
+        let at =
+            origin.first[0].clone().plus(down.clone().times(Expr::index(GROUP))).plus(Expr::index(offset));
         let at = assigned(lowering, &mut stmts, "row", at);
         let mut then = Vec::new();
         for group in 0..tile.groups[1] {
             let lane = lowering.kernel.counter("lane");
             let offset = Expr::index(group * tile.threads[1] * GROUP);
-            let first = first_column.clone().plus(along.clone().times(Expr::index(GROUP))).plus(offset);
-            let first = assigned(lowering, &mut then, "column", first);
+            let first = origin.first[1].clone().plus(along.clone().times(Expr::index(GROUP))).plus(offset);
             let index = Expr::index((row * tile.groups[1] + group) * GROUP).plus(Expr::Var(lane));
             let column = first.clone().plus(Expr::Var(lane));
-            let mut body = places.finish(lowering, batch, &at, &column, Expr::load(sums, index));
+            let mut body = places.finish(lowering, &origin.batch, &at, &column, Expr::load(sums, index));
             if !full {
                 let rest = extents.columns.clone().minus(first.clone());
                 predicate_accesses(&lowering.kernel, &mut body, lane, &rest);
