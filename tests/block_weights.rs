@@ -1,12 +1,12 @@
 //! Products with block-quantized weights on every executable target, against the reference interpreter: every format, with
-//! activations in floats and in 8 bits, for no row, one, and numbers that are no whole blocks of rows.
+//! activations in floats and as integers, for no row, one, and numbers that are no whole blocks of rows.
 
 use tcc::compile::compile_module;
 use tcc::inputs::{Inputs, ordered, to_data};
 use tcc::passes::quantize::Activations;
 use tcc::runtime::Session;
 use tcc::{CompileOptions, Target};
-use tcc_ir::block_format::BlockFormat;
+use tcc_ir::block_format::{BlockFormat, COARSE_STEP, RowForm};
 use tcc_ir::builder::Builder;
 use tcc_ir::data::Data;
 use tcc_ir::dim::{Dim, Range, Symbol};
@@ -72,11 +72,16 @@ fn module(format: BlockFormat, depth: usize, numbers: &mut Numbers) -> (Module, 
     (Module::with(b.finish(&[("y", y)])), decoded[0].to_f32().unwrap())
 }
 
-/// What 8-bit activations make of rows.
-fn rounded(x: &Data) -> Vec<f32> {
-    let operator = Operator::QuantizeRows { group: 32, sum: 32 };
+/// What integer activations make of rows.
+fn rounded(x: &Data, rows: RowForm) -> Vec<f32> {
+    let operator = Operator::QuantizeRows { group: 32, sum: 32, rows };
     let parts = tcc_interpret::evaluate(&operator, std::slice::from_ref(x), &|_| None).unwrap();
-    let (codes, scales) = (parts[0].to_integers().unwrap(), parts[1].to_f32().unwrap());
+    let mut codes = parts[0].to_integers().unwrap();
+    if let Some(fine) = parts.get(3) {
+        let fine = fine.to_integers().unwrap();
+        codes.iter_mut().zip(fine).for_each(|(code, fine)| *code = *code * COARSE_STEP + fine);
+    }
+    let scales = parts[1].to_f32().unwrap();
     codes.iter().enumerate().map(|(index, code)| *code as f32 * scales[index / 32]).collect()
 }
 
@@ -85,10 +90,10 @@ fn check(target: &str) {
     for format in BlockFormat::ALL {
         let depth = format.elements().max(96).next_multiple_of(format.elements());
         let (module, decoded) = module(*format, depth, &mut numbers);
-        for activations in [Activations::Float, Activations::Int8] {
+        for activations in [Activations::Float, Activations::Int8, Activations::Int16] {
             let options = CompileOptions {
                 threads: 1,
-                activations,
+                activations: Some(activations),
                 ..CompileOptions::new(Target::named(target).unwrap())
             };
             let compiled = compile_module(module.clone(), "blocks", &options).unwrap();
@@ -103,7 +108,7 @@ fn check(target: &str) {
                 let y = to_data(&session.run(&arguments).unwrap()[0]).unwrap();
                 let factors = match activations {
                     Activations::Float => x.to_f32().unwrap(),
-                    Activations::Int8 => rounded(&x),
+                    Activations::Int8 | Activations::Int16 => rounded(&x, activations.rows()),
                 };
                 compare(*format, &factors, &decoded, &y, depth);
             }

@@ -47,7 +47,13 @@ fn main() -> ExitCode {
             Trial::test(format!("{run:?} {name}"), move || greedy(&case, run).map_err(Failed::from))
                 .with_ignored_flag(absent)
         };
-        [Run::Interpreter, Run::Compiled(Activations::Float), Run::Compiled(Activations::Int8)].map(trial)
+        [
+            Run::Interpreter,
+            Run::Compiled(Activations::Float),
+            Run::Compiled(Activations::Int16),
+            Run::Compiled(Activations::Int8),
+        ]
+        .map(trial)
     });
     let trials = trials.flatten();
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
@@ -112,7 +118,7 @@ fn compiled(
 ) -> Result<[Vec<Vec<f64>>; 2], String> {
     let tokens: Vec<u32> = tokens.iter().map(|token| *token as u32).collect();
     let mut options = CompileOptions::new(Target::named("cpu").map_err(|error| error.to_string())?);
-    options.activations = activations;
+    options.activations = Some(activations);
     options.caches.format = Some(CacheFormat::F16);
     let model = CompiledLanguageModel::new(path, &options, Some(tokens.len())).and_then(|model| model.load());
     let room = Room { context: Some(tokens.len()), sequences: 2 };

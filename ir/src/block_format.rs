@@ -89,6 +89,41 @@ impl BlockFormat {
     }
 }
 
+word_attribute! {
+    /// How a `block_contract` takes its activations.
+    RowForm {
+        /// As floats.
+        Float "float",
+        /// As bytes with a scale for each run.
+        Int8 "int8",
+        /// As two bytes, coarse and fine, with a scale for each run.
+        Int16 "int16",
+    }
+}
+
+impl RowForm {
+    /// The largest code of a run of activations; `None` for floats.
+    pub fn largest_code(self) -> Option<i64> {
+        match self {
+            RowForm::Float => None,
+            RowForm::Int8 => Some(127),
+            RowForm::Int16 => Some(127 * COARSE_STEP),
+        }
+    }
+
+    /// Number of operands: `x`, or codes, scales and sums, and then fine codes.
+    pub fn operands(self) -> usize {
+        match self {
+            RowForm::Float => 1,
+            RowForm::Int8 => 3,
+            RowForm::Int16 => 4,
+        }
+    }
+}
+
+/// What a step of the coarse codes of [`RowForm::Int16`] stands for, in steps of the fine ones.
+pub const COARSE_STEP: i64 = 128;
+
 /// How the weights of a `block_contract` are given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum WeightForm {
@@ -126,7 +161,7 @@ impl Attribute for WeightForm {
 /// Positions of the operands of a `block_contract`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlockOperands {
-    /// The activations: `x`, or codes, scales and sums.
+    /// The activations: `x`, or codes, scales and sums, and then fine codes.
     pub activations: Range<usize>,
     /// The weights: bytes, or codes, scale and zero.
     pub weights: Range<usize>,
@@ -138,8 +173,8 @@ pub struct BlockOperands {
 
 impl BlockOperands {
     /// The positions for attributes of the operator.
-    pub fn of(weights: WeightForm, quantized: bool, experts: bool) -> BlockOperands {
-        let first = if quantized { 3 } else { 1 };
+    pub fn of(weights: WeightForm, rows: RowForm, experts: bool) -> BlockOperands {
+        let first = rows.operands();
         let count = match weights {
             WeightForm::Blocks(_) => 1,
             WeightForm::Affine { .. } => 3,

@@ -396,9 +396,11 @@ fn results(operator: &Operator, operands: &[&Type], matcher: &mut Matcher) -> Re
             let x = tensor(operands, 0)?;
             one(*dtype, blocks::decode_blocks(x, *format, *dtype)?)
         }
-        O::QuantizeRows { group, sum } => blocks::quantize_rows(tensor(operands, 0)?, *group, *sum),
-        O::BlockContract { weights, quantized, experts, epilogue: after } => {
-            let places = BlockOperands::of(*weights, *quantized, *experts);
+        O::QuantizeRows { group, sum, rows } => {
+            blocks::quantize_rows(tensor(operands, 0)?, *group, *sum, *rows)
+        }
+        O::BlockContract { weights, rows, experts, epilogue: after } => {
+            let places = BlockOperands::of(*weights, *rows, *experts);
             let shape = blocks::block_contract(matcher, operands, *weights, &places)?;
             one(epilogue(matcher, after, DType::F32, &operands[places.rest..], &shape)?, shape)
         }

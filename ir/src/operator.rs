@@ -9,7 +9,7 @@
 //! epilogues broadcast NumPy-style (aligned at the last axis); no other operator broadcasts.
 
 use crate::attribute::{Attribute, AttributeValue, Real};
-use crate::block_format::{BlockFormat, WeightForm};
+use crate::block_format::{BlockFormat, RowForm, WeightForm};
 use crate::cache::CacheStorage;
 use crate::contraction::ContractionSpec;
 use crate::data::Data;
@@ -160,6 +160,7 @@ without_dims!(
     RandomKind,
     BlockFormat,
     WeightForm,
+    RowForm,
     Vec<i64>,
     Vec<usize>,
     Vec<Real>,
@@ -300,18 +301,20 @@ operators! {
     /// `format` as GGUF files hold them (`tcc_ir::block_format`), `y` `[..., row_bytes / block bytes * block elements]`.
     /// Scales are multiplied in `f32`, then rounded to `dtype`.
     DecodeBlocks "decode_blocks" pure ["bytes"] -> ["y"] { format: BlockFormat, dtype: DType };
-    /// Rows in 8 bits, as `block_contract` takes them: for each run of `group` elements of the last axis (whole runs),
-    /// `scale = max|x| / 127` and `code = round_half_even(x * (127 / max|x|))`, 0 where the maximum is below 2^-100; for
-    /// each run of `sum` elements within a group `scale * (sum of codes)`. All in `f32`.
-    QuantizeRows "quantize_rows" pure ["x"] -> ["codes", "scales", "sums"] { group: usize, sum: usize };
+    /// Rows as integers, as `block_contract` takes them: for each run of `group` elements of the last axis (whole runs),
+    /// `scale = max|x| / m` and `code = round_half_even(x * (m / max|x|))`, 0 where the maximum is below 2^-100; for each
+    /// run of `sum` elements within a group `scale * (sum of codes)`. All in `f32`. For `int8` `m` is 127 and `codes` holds
+    /// the codes. For `int16` `m` is 16256, and a code is `128 codes + fine` with `codes = floor((code + 64) / 128)`.
+    QuantizeRows "quantize_rows" pure ["x"] -> ["codes", "scales", "sums", "fine*"]
+        { group: usize, sum: usize, rows: RowForm };
     /// `y[..., o] = epilogue(sum over k of x[..., k] * w[o, k])` with weights that stay packed in memory. `w` is `bytes`
     /// `[out, row_bytes]` that mean what `decode_blocks` gives, or `codes` `[out, k]`, `scale` and `zero` `[out, k / block]`
-    /// that mean what `dequantize` gives. Where `quantized`, `x` stands for the three results of `quantize_rows` and each
+    /// that mean what `dequantize` gives. Unless `rows` is `float`, `x` stands for the results of `quantize_rows` and each
     /// element for its code times its scale. With `experts` the weights have a leading axis of experts and an operand
     /// after them, `i64`, with one entry for each row of `x`, says whose weights a row meets. Sums in `f32`; the epilogue
     /// is as in `contract`, its further operands come last.
     BlockContract "block_contract" pure ["x", "w", "rest*"] -> ["y"]
-        { weights: WeightForm, quantized: bool, experts: bool, epilogue: ScalarExpr };
+        { weights: WeightForm, rows: RowForm, experts: bool, epilogue: ScalarExpr };
 
     /// One of two regions without parameters; both yield values of the result types up to symbolic extents.
     If "if" effect ["condition"] -> ["y*"] {} regions 2;

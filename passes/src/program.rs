@@ -5,6 +5,7 @@
 //! the peak is known at compile time.
 
 mod dims;
+mod grain;
 mod kernels;
 mod requirements;
 mod steps;

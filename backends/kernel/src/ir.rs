@@ -113,6 +113,9 @@ pub struct Buffer {
     pub count: Expr,
     /// How it is used.
     pub access: Access,
+    /// Filled up to whole tiles of lanes with zeros, so that lanes behind the extent may be read. Masked loads keep the
+    /// hardware from fetching ahead.
+    pub padded: bool,
 }
 
 /// How iterations of a loop relate and who runs them.
@@ -278,7 +281,7 @@ impl Kernel {
         count: Expr,
         access: Access,
     ) -> BufferId {
-        self.buffers.push(Buffer { name: name.to_string(), dtype, space, count, access });
+        self.buffers.push(Buffer { name: name.to_string(), dtype, space, count, access, padded: false });
         BufferId(self.buffers.len() as u32 - 1)
     }
 

@@ -181,9 +181,11 @@ pub fn lower(
             quantize::dequantize(&mut lowering, *dtype, *axis, *block)?
         }
         Operator::DecodeBlocks { format, dtype } => blocks::decode_blocks(&mut lowering, *format, *dtype)?,
-        Operator::QuantizeRows { group, sum } => quantize_rows::quantize_rows(&mut lowering, *group, *sum)?,
-        Operator::BlockContract { weights, quantized, experts, epilogue } => {
-            block_contract::block_contract(&mut lowering, *weights, *quantized, *experts, epilogue)?
+        Operator::QuantizeRows { group, sum, rows } => {
+            quantize_rows::quantize_rows(&mut lowering, *group, *sum, *rows)?
+        }
+        Operator::BlockContract { weights, rows, experts, epilogue } => {
+            block_contract::block_contract(&mut lowering, *weights, *rows, *experts, epilogue)?
         }
         Operator::Constant { .. }
         | Operator::Bind { .. }

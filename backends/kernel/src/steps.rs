@@ -320,9 +320,12 @@ pub fn substitute(stmts: &mut [Stmt], var: Var, value: &Expr) {
     }
 }
 
-/// Predicates loads and stores of arguments whose index depends on `var` with `var < extent`.
+/// Predicates loads and stores of arguments whose index depends on `var` with `var < extent`, where they are not padded.
 pub(crate) fn predicate_accesses(kernel: &Kernel, stmts: &mut [Stmt], var: Var, extent: &Expr) {
-    let is_argument = |buffer: BufferId| matches!(kernel.buffer_of(buffer).space, Space::Argument(_));
+    let is_argument = |buffer: BufferId| {
+        let buffer = kernel.buffer_of(buffer);
+        matches!(buffer.space, Space::Argument(_)) && !buffer.padded
+    };
     let rest = extent.clone().minus(Expr::Var(var));
     for stmt in stmts.iter_mut() {
         stmt.map_exprs(&mut |expr| {

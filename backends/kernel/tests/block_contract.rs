@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use half::f16;
-use tcc_ir::block_format::{BlockFormat, BlockOperands, WeightForm};
+use tcc_ir::block_format::{BlockFormat, BlockOperands, RowForm, WeightForm};
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
@@ -170,7 +170,7 @@ fn bounds(x: &[f32], weights: &[f32], depth: usize, outputs: usize, experts: &[i
 
 struct Case {
     form: WeightForm,
-    quantized: bool,
+    row_form: RowForm,
     experts: usize,
     rows: usize,
     outputs: usize,
@@ -179,7 +179,7 @@ struct Case {
 
 fn check(case: &Case, seed: u64) {
     let mut numbers = Numbers(seed * 0x9e37_79b9 + 1);
-    let Case { form, quantized, experts, rows, outputs, depth } = *case;
+    let Case { form, row_form, experts, rows, outputs, depth } = *case;
     let x = floats(&[rows, depth], &mut numbers);
     let group = match form {
         WeightForm::Blocks(B::Q2K | B::Q3K | B::Q6K) => 16,
@@ -187,9 +187,11 @@ fn check(case: &Case, seed: u64) {
         _ => 32,
     };
     use BlockFormat as B;
-    let quantize = Operator::QuantizeRows { group: 32, sum: group };
-    let mut operands =
-        if quantized { reference(&quantize, std::slice::from_ref(&x)) } else { vec![x.clone()] };
+    let quantize = Operator::QuantizeRows { group: 32, sum: group, rows: row_form };
+    let mut operands = match row_form {
+        RowForm::Float => vec![x.clone()],
+        RowForm::Int8 | RowForm::Int16 => reference(&quantize, std::slice::from_ref(&x)),
+    };
     let lead: Vec<usize> = if experts > 0 { vec![experts, outputs] } else { vec![outputs] };
     match form {
         WeightForm::Blocks(format) => operands.push(weights(format, &lead, depth, &mut numbers)),
@@ -208,15 +210,19 @@ fn check(case: &Case, seed: u64) {
         WeightForm::Blocks(format) => Operator::DecodeBlocks { format, dtype: DType::F32 },
         WeightForm::Affine { block } => Operator::Dequantize { dtype: DType::F32, axis: lead.len(), block },
     };
-    let places = BlockOperands::of(form, quantized, experts > 0);
+    let places = BlockOperands::of(form, row_form, experts > 0);
     let decoded = reference(&decode, &operands[places.weights.clone()])[0].to_f32().unwrap();
-    let picks: Vec<i64> = (0..rows).map(|_| numbers.below(experts.max(1)) as i64).collect();
+    let mut picks: Vec<i64> = (0..rows).map(|_| numbers.below(experts.max(1)) as i64).collect();
+    // Rows of one expert behind each other, as models arrange them, and in any order.
+    if seed % 2 == 1 {
+        picks.sort_unstable();
+    }
     if experts > 0 {
         operands.push(Data::from_i64(&[rows], &picks).unwrap());
     }
     operands.push(floats(&[outputs], &mut numbers));
     let epilogue = "(2) t0 = add(a0, a1); t0".parse().unwrap();
-    let operator = Operator::BlockContract { weights: form, quantized, experts: experts > 0, epilogue };
+    let operator = Operator::BlockContract { weights: form, rows: row_form, experts: experts > 0, epilogue };
     let expected = reference(&operator, &operands);
     let constant: Vec<bool> = (0..operands.len()).map(|place| places.weights.contains(&place)).collect();
     let bounds = bounds(&x.to_f32().unwrap(), &decoded, depth, outputs, &picks);
@@ -227,7 +233,7 @@ fn check(case: &Case, seed: u64) {
             let bound = bounds.get(index).copied().unwrap_or(0.0);
             assert!(
                 f64::from((a - b).abs()) <= bound,
-                "seed {seed} {form:?} quantized {quantized} {rows} x {outputs} x {depth} on {machine:?}: \
+                "seed {seed} {form:?} {row_form:?} {rows} x {outputs} x {depth} on {machine:?}: \
                  element {index} is {a}, expected {b} within {bound}"
             );
         }
@@ -243,11 +249,13 @@ fn rows_quantize_to_the_interpreters_bits() {
         let mut x = floats(&[rows, depth], &mut numbers).to_f32().unwrap();
         x.iter_mut().take(group).for_each(|value| *value = 0.0);
         let x = Data::from_f32(&[rows, depth], &x).unwrap();
-        let operator = Operator::QuantizeRows { group, sum };
-        let expected = reference(&operator, std::slice::from_ref(&x));
-        for machine in machines() {
-            let found = run(&operator, std::slice::from_ref(&x), &[false], &types(&expected), &machine);
-            assert_eq!(found, expected, "{rows} x {depth} in runs of {group} and {sum} on {machine:?}");
+        for form in [RowForm::Int8, RowForm::Int16] {
+            let operator = Operator::QuantizeRows { group, sum, rows: form };
+            let expected = reference(&operator, std::slice::from_ref(&x));
+            for machine in machines() {
+                let found = run(&operator, std::slice::from_ref(&x), &[false], &types(&expected), &machine);
+                assert_eq!(found, expected, "{rows} x {depth} in runs of {group} and {sum} on {machine:?}");
+            }
         }
     }
 }
@@ -255,16 +263,10 @@ fn rows_quantize_to_the_interpreters_bits() {
 #[test]
 fn every_format_multiplies() {
     for (number, format) in BlockFormat::ALL.iter().enumerate() {
-        for quantized in [true, false] {
+        for row_form in RowForm::ALL.iter().copied() {
             let depth = format.elements() * 2;
-            let case = Case {
-                form: WeightForm::Blocks(*format),
-                quantized,
-                experts: 0,
-                rows: 2,
-                outputs: 17,
-                depth,
-            };
+            let case =
+                Case { form: WeightForm::Blocks(*format), row_form, experts: 0, rows: 2, outputs: 17, depth };
             check(&case, number as u64 + 1);
         }
     }
@@ -275,9 +277,9 @@ fn every_number_of_rows_and_outputs_multiplies() {
     for (seed, (rows, outputs, depth)) in
         [(0, 16, 32), (1, 1, 32), (5, 16, 96), (13, 33, 64), (17, 32, 32), (4, 7, 0)].into_iter().enumerate()
     {
-        for quantized in [true, false] {
+        for row_form in RowForm::ALL.iter().copied() {
             let form = WeightForm::Blocks(BlockFormat::Q4_1);
-            check(&Case { form, quantized, experts: 0, rows, outputs, depth }, seed as u64 + 100);
+            check(&Case { form, row_form, experts: 0, rows, outputs, depth }, seed as u64 + 100);
         }
     }
 }
@@ -285,17 +287,21 @@ fn every_number_of_rows_and_outputs_multiplies() {
 #[test]
 fn affine_codes_multiply() {
     for (seed, block) in [16, 32, 64, 128].into_iter().enumerate() {
-        for quantized in [true, false] {
+        for row_form in RowForm::ALL.iter().copied() {
             let form = WeightForm::Affine { block };
-            check(&Case { form, quantized, experts: 0, rows: 3, outputs: 18, depth: 256 }, seed as u64 + 200);
+            check(&Case { form, row_form, experts: 0, rows: 3, outputs: 18, depth: 256 }, seed as u64 + 200);
         }
     }
 }
 
 #[test]
 fn rows_meet_their_experts() {
-    for quantized in [true, false] {
-        let form = WeightForm::Blocks(BlockFormat::Q4K);
-        check(&Case { form, quantized, experts: 3, rows: 5, outputs: 19, depth: 256 }, 300);
+    for row_form in RowForm::ALL.iter().copied() {
+        for (form, rows, seed) in
+            [(BlockFormat::Q4K, 5, 300), (BlockFormat::Q4_0, 43, 301), (BlockFormat::Q8_0, 26, 302)]
+        {
+            let form = WeightForm::Blocks(form);
+            check(&Case { form, row_form, experts: 3, rows, outputs: 19, depth: 256 }, seed);
+        }
     }
 }

@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use tcc_ir::block_format::{BlockFormat, WeightForm};
+use tcc_ir::block_format::{BlockFormat, RowForm, WeightForm};
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
@@ -21,9 +21,6 @@ use tcc_kernel::Kernel;
 use tcc_kernel::lower::{Argument, Tuning, lower};
 use tcc_kernel::passes::finalize;
 use tcc_llvm::{Jit, Options, Target, Text, compile, emit_text};
-
-/// Names of float and quantized activations.
-const ACTIVATIONS: [&str; 2] = ["f32", "i8"];
 
 /// The machine form of a kernel.
 type Entry = unsafe extern "C" fn(*const *const u8, *const i64, *mut u8, i64, i64);
@@ -67,10 +64,10 @@ struct Compiled {
 }
 
 impl Compiled {
-    /// A product with `rows` rows of quantized or float activations.
+    /// A product with `rows` rows of activations in a form.
     fn new(
         format: BlockFormat,
-        quantized: bool,
+        form: RowForm,
         [rows, outputs, depth]: [usize; 3],
     ) -> Result<Compiled, Box<dyn std::error::Error>> {
         let target = Target::host()?;
@@ -88,20 +85,19 @@ impl Compiled {
             if matches!(format, BlockFormat::Q2K | BlockFormat::Q3K | BlockFormat::Q6K) { 16 } else { 32 };
         let tensor =
             |dtype, shape: &[usize]| TensorType::new(dtype, shape.iter().map(|dim| (*dim).into()).collect());
-        let mut operands = match quantized {
-            true => vec![
-                tensor(DType::I8, &[rows, depth]),
-                tensor(DType::F32, &[rows, depth / 32]),
-                tensor(DType::F32, &[rows, depth / sum]),
-            ],
-            false => vec![tensor(DType::F32, &[rows, depth])],
+        let codes = tensor(DType::I8, &[rows, depth]);
+        let parts = [tensor(DType::F32, &[rows, depth / 32]), tensor(DType::F32, &[rows, depth / sum])];
+        let mut operands = match form {
+            RowForm::Float => vec![tensor(DType::F32, &[rows, depth])],
+            RowForm::Int8 => [vec![codes], parts.to_vec()].concat(),
+            RowForm::Int16 => [vec![codes.clone()], parts.to_vec(), vec![codes]].concat(),
         };
         let place = operands.len();
         operands.push(tensor(DType::U8, &[outputs, row_bytes]));
         let constant: Vec<bool> = (0..operands.len()).map(|index| index == place).collect();
         let operator = Operator::BlockContract {
             weights: WeightForm::Blocks(format),
-            quantized,
+            rows: form,
             experts: false,
             epilogue: ScalarExpr::identity(),
         };
@@ -173,21 +169,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if !wanted.is_empty() && !wanted.iter().any(|name| name == format.text()) {
             continue;
         }
-        for quantized in [true, false] {
+        for form in RowForm::ALL.iter().rev().copied() {
             if assembly {
                 for rows in [1, 256] {
-                    let kernel = Compiled::new(*format, quantized, [rows, 64, 512])?.kernel;
+                    let kernel = Compiled::new(*format, form, [rows, 64, 512])?.kernel;
                     let options = Options::default();
                     let text = emit_text(&[kernel], Text::Assembly, &Target::host()?, options)?;
-                    println!(
-                        "# {} x {rows} rows of {}\n{text}",
-                        format.text(),
-                        ACTIVATIONS[usize::from(quantized)]
-                    );
+                    println!("# {} x {rows} rows of {}\n{text}", format.text(), form.text());
                 }
                 continue;
             }
-            let decode = Compiled::new(*format, quantized, [1, 12288, 8192])?;
+            let decode = Compiled::new(*format, form, [1, 12288, 8192])?;
             let bits = decode.packed_bytes as f64 * 8.0 / (12288.0 * 8192.0);
             let mut shares = Vec::new();
             for threads in [1, 2] {
@@ -196,12 +188,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 shares.push(format!("{:.1} ({:.0} %)", rate / 1e9, 100.0 * rate / probed));
             }
             let (rows, outputs, depth) = (256, 576, 1536);
-            let prefill = Compiled::new(*format, quantized, [rows, outputs, depth])?;
+            let prefill = Compiled::new(*format, form, [rows, outputs, depth])?;
             let rate = 2.0 * (rows * outputs * depth) as f64 / best(20, || prefill.run(1));
             println!(
                 "{:<8} {:<6} {:>9.2} {:>16} {:>16} {:>18.0}",
                 format.text(),
-                ACTIVATIONS[usize::from(quantized)],
+                form.text(),
                 bits,
                 shares[0],
                 shares[1],

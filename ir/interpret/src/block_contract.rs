@@ -1,6 +1,6 @@
-//! Products with weights that stay packed, and the rows of 8 bits that they may meet.
+//! Products with weights that stay packed, and the rows of integers that they may meet.
 
-use tcc_ir::block_format::{BlockOperands, WeightForm};
+use tcc_ir::block_format::{BlockOperands, COARSE_STEP, RowForm, WeightForm};
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::ScalarExpr;
 
@@ -10,16 +10,18 @@ use crate::quantize::{self, Groups};
 use crate::tensor::{Contents, Tensor};
 use crate::{block_format, parallel};
 
-/// Maxima below this quantize to zeros: 127 over them would overflow.
+/// Maxima below this quantize to zeros: the largest code over them would overflow.
 const LEAST: f32 = 1.0 / (1u128 << 100) as f32;
 
-/// Codes, scales and sums of rows.
+/// Codes, scales and sums of rows, and fine codes.
 pub(crate) fn quantize_rows(
     x: &Tensor,
     group: usize,
     sum: usize,
+    rows: RowForm,
     shapes: &[Vec<usize>],
 ) -> Result<Vec<Tensor>> {
+    let limit = rows.largest_code().ok_or_else(|| Error::operands("rows of floats have no codes"))? as f32;
     let values: Vec<f32> = x.to_numbers()?.into_iter().map(|value| value as f32).collect();
     let (mut codes, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
     for run in values.chunks_exact(group) {
@@ -27,18 +29,25 @@ pub(crate) fn quantize_rows(
             true => f32::NAN,
             false => largest.max(value.abs()),
         });
-        let scale = largest / 127.0;
-        let inverse = if largest < LEAST { 0.0 } else { 127.0 / largest };
+        let scale = largest / limit;
+        let inverse = if largest < LEAST { 0.0 } else { limit / largest };
         let own: Vec<i64> = run.iter().map(|value| (value * inverse).round_ties_even() as i64).collect();
         scales.push(scale);
         sums.extend(own.chunks_exact(sum).map(|part| scale * part.iter().sum::<i64>() as f32));
         codes.extend(own);
     }
-    Ok(vec![
-        Tensor::new(DType::I8, &shapes[0], Contents::Integer(codes))?,
+    let bytes = |codes| Tensor::new(DType::I8, &shapes[0], Contents::Integer(codes));
+    let parts = [
         Tensor::new(DType::F32, &shapes[1], Contents::F32(scales))?,
         Tensor::new(DType::F32, &shapes[2], Contents::F32(sums))?,
-    ])
+    ];
+    if rows == RowForm::Int8 {
+        return Ok([bytes(codes)?].into_iter().chain(parts).collect());
+    }
+    let coarse: Vec<i64> =
+        codes.iter().map(|code| (code + COARSE_STEP / 2).div_euclid(COARSE_STEP)).collect();
+    let fine = codes.iter().zip(&coarse).map(|(code, coarse)| code - COARSE_STEP * coarse).collect();
+    Ok([bytes(coarse)?].into_iter().chain(parts).chain([bytes(fine)?]).collect())
 }
 
 /// The product, mapped by `epilogue`.
@@ -51,7 +60,11 @@ pub(crate) fn block_contract(
 ) -> Result<Tensor> {
     let depth = operands[0].shape().last().copied().unwrap_or(1);
     let mut x = operands[0].to_numbers()?;
-    if places.activations.len() == 3 {
+    if places.activations.len() > 1 {
+        if let Some(fine) = places.activations.clone().nth(3) {
+            let fine = operands[fine].to_numbers()?;
+            x.iter_mut().zip(fine).for_each(|(code, fine)| *code = *code * COARSE_STEP as f64 + fine);
+        }
         let scales = operands[1].to_numbers()?;
         let group = depth / operands[1].shape().last().copied().unwrap_or(1).max(1);
         x.iter_mut().enumerate().for_each(|(index, code)| *code *= scales[index / group]);

@@ -239,9 +239,11 @@ pub(crate) fn apply(operator: &Operator, operands: &[&Tensor], context: &Context
             one(quantize::dequantize(x()?, operands[1], operands[2], groups, *dtype))
         }
         O::DecodeBlocks { format, dtype } => one(block_format::decode(x()?, *format, *dtype, shape)),
-        O::QuantizeRows { group, sum } => block_contract::quantize_rows(x()?, *group, *sum, &shapes),
-        O::BlockContract { weights, quantized, experts, epilogue } => {
-            let places = BlockOperands::of(*weights, *quantized, *experts);
+        O::QuantizeRows { group, sum, rows } => {
+            block_contract::quantize_rows(x()?, *group, *sum, *rows, &shapes)
+        }
+        O::BlockContract { weights, rows, experts, epilogue } => {
+            let places = BlockOperands::of(*weights, *rows, *experts);
             one(block_contract::block_contract(*weights, &places, epilogue, operands, shape))
         }
         O::Random { kind, dtype, a, b, seed, .. } => {

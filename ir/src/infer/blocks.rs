@@ -1,7 +1,7 @@
 //! Shapes of operators on block-quantized weights.
 
 use super::{Matcher, Result, fail, tensor};
-use crate::block_format::{BlockFormat, BlockOperands, WeightForm};
+use crate::block_format::{BlockFormat, BlockOperands, RowForm, WeightForm};
 use crate::dim::Dim;
 use crate::dtype::DType;
 use crate::types::{TensorType, Type};
@@ -36,7 +36,7 @@ fn with_last(x: &TensorType, last: usize) -> Vec<Dim> {
     x.shape[..x.rank() - 1].iter().cloned().chain([Dim::from(last)]).collect()
 }
 
-pub(super) fn quantize_rows(x: &TensorType, group: usize, sum: usize) -> Result<Vec<Type>> {
+pub(super) fn quantize_rows(x: &TensorType, group: usize, sum: usize, rows: RowForm) -> Result<Vec<Type>> {
     let depth = depth(x)?;
     if !x.dtype().is_float()
         || group == 0
@@ -46,11 +46,18 @@ pub(super) fn quantize_rows(x: &TensorType, group: usize, sum: usize) -> Result<
     {
         return fail(format!("quantize_rows: {x} has no whole runs of {group} floats, or these of {sum}"));
     }
-    Ok(vec![
-        Type::tensor(DType::I8, x.shape.clone()),
+    let codes = Type::tensor(DType::I8, x.shape.clone());
+    let mut results = vec![
+        codes.clone(),
         Type::tensor(DType::F32, with_last(x, depth / group)),
         Type::tensor(DType::F32, with_last(x, depth / sum)),
-    ])
+    ];
+    match rows {
+        RowForm::Float => return fail("quantize_rows makes integers: int8 or int16"),
+        RowForm::Int8 => {}
+        RowForm::Int16 => results.push(codes),
+    }
+    Ok(results)
 }
 
 /// The shape of the result, from all operands in their places.
@@ -62,9 +69,14 @@ pub(super) fn block_contract(
 ) -> Result<Vec<Dim>> {
     let x = tensor(operands, 0)?;
     let depth = depth(x)?;
-    if places.activations.len() == 3 {
-        if x.dtype() != DType::I8 {
-            return fail(format!("block_contract: quantized activations are i8, got {x}"));
+    if places.activations.len() > 1 {
+        for codes in std::iter::once(0).chain(places.activations.clone().skip(3)) {
+            let codes = tensor(operands, codes)?;
+            if codes.dtype() != DType::I8 || codes.shape != x.shape {
+                return fail(format!(
+                    "block_contract: codes of activations are i8, as many in all parts, got {codes}"
+                ));
+            }
         }
         for part in [tensor(operands, 1)?, tensor(operands, 2)?] {
             let runs = self::depth(part)?;

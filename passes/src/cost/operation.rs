@@ -1,5 +1,6 @@
 //! One cost for each operator.
 
+use tcc_ir::block_format::RowForm;
 use tcc_ir::cache::CacheStorage;
 use tcc_ir::contraction::{ContractionSpec, Role};
 use tcc_ir::dim::Dim;
@@ -193,13 +194,18 @@ fn work(
         O::Scan { .. } | O::ArgReduce { .. } => (estimate.simple(4.0 * input), all),
         O::TopK { .. } => (estimate.simple(16.0 * input), all),
         O::Resize { .. } | O::GridSample { .. } | O::Rope { .. } => (estimate.simple(8.0 * outputs), all),
-        O::BlockContract { quantized, .. } => {
+        O::BlockContract { rows, .. } => {
             let depth = operands
                 .first()
                 .and_then(|x| x.shape.last())
                 .map_or(1.0, |depth| estimate.sizes.value(depth));
-            let accumulator = if *quantized { DType::I32 } else { DType::F32 };
-            (estimate.multiply_adds(outputs * depth, dtype, accumulator), all)
+            // Each byte of a code meets the weights once.
+            let (bytes, accumulator) = match rows {
+                RowForm::Float => (1.0, DType::F32),
+                RowForm::Int8 => (1.0, DType::I32),
+                RowForm::Int16 => (2.0, DType::I32),
+            };
+            (estimate.multiply_adds(bytes * outputs * depth, dtype, accumulator), all)
         }
         // The scalar functions that they stand for fuse with their neighbours and cost no more.
         O::Quantize { .. } | O::Dequantize { .. } | O::DecodeBlocks { .. } | O::QuantizeRows { .. } => {

@@ -25,20 +25,15 @@ use super::kernels::Kernels;
 use super::requirements::Requirements;
 use super::tensors::{Tensors, tensor_of};
 use super::uses::Uses;
-use super::{Program, ProgramError, ProgramOptions};
+use super::{Program, ProgramError, ProgramOptions, grain};
 use crate::quantize::neighbours;
-
-/// Scalar operations below which another thread costs more than it brings.
-const GRAIN_WORK: i64 = 1 << 15;
 
 /// A kernel ready to become a step.
 struct Prepared {
     kernel: Kernel,
     buffers: Vec<TensorId>,
-    /// A rough count of scalar operations, where known.
-    work: Option<i64>,
-    /// How many times that work is done, where `work` does not say.
-    rows: Dim,
+    /// How much it computes, where known.
+    work: Option<grain::Work>,
     /// What the step computes, where that is known.
     note: Option<StepWork>,
 }
@@ -399,8 +394,10 @@ impl<'a> ProgramBuilder<'a> {
                         Some(kernel) => Prepared {
                             kernel,
                             buffers: [before.buffers, next.buffers].concat(),
-                            work: before.work.zip(next.work).map(|(a, b)| a.saturating_add(b)),
-                            rows: next.rows,
+                            work: before
+                                .work
+                                .zip(next.work)
+                                .map(|((a, _), (b, rows))| (a.saturating_add(b), rows)),
                             note: before.note.zip(next.note).map(|(a, b)| both(a, b)),
                         },
                         None => {
@@ -488,7 +485,8 @@ impl<'a> ProgramBuilder<'a> {
                 true => Some(self.note(operation, &operands, &results)?),
                 false => None,
             };
-            let work = work(&operation.operator, &operands, &results);
+            let combines = index == last && last > 0;
+            let work = grain::work(&operation.operator, &operands, &results, combines);
             let mut buffers = Vec::new();
             for argument in &launch.arguments {
                 buffers.push(match argument {
@@ -503,11 +501,7 @@ impl<'a> ProgramBuilder<'a> {
                     }
                 });
             }
-            let rows = match &operation.operator {
-                Operator::BlockContract { .. } => Dim::product(&results[0].shape[..results[0].rank() - 1]),
-                _ => Dim::Const(1),
-            };
-            prepared.push(Prepared { kernel: launch.kernel, buffers, work, rows, note });
+            prepared.push(Prepared { kernel: launch.kernel, buffers, work, note });
         }
         Ok(prepared)
     }
@@ -537,24 +531,14 @@ impl<'a> ProgramBuilder<'a> {
         prepared: Prepared,
         steps: &mut Vec<Step>,
     ) -> Result<(), ProgramError> {
-        let Prepared { kernel, buffers, work, rows, note } = prepared;
+        let Prepared { kernel, buffers, work, note } = prepared;
         let not_an_extent = || self.unsupported(operation, "a kernel extent is not a dimension expression");
         let tasks = self.symbols.extent(&kernel.tasks(), &kernel.dims).ok_or_else(not_an_extent)?;
         let scratch =
             self.symbols.extent(&ScratchLayout::of(&kernel).total, &kernel.dims).ok_or_else(not_an_extent)?;
         let dims =
             kernel.dims.iter().map(|dim| self.symbols.dimension(dim)).collect::<Result<Vec<_>, _>>()?;
-        let grain = match (work, tasks.as_const()) {
-            (Some(work), Some(tasks)) if tasks > 0 => {
-                let each = (work / tasks).max(1);
-                let grain = DimExpr::Const((GRAIN_WORK / each).clamp(1, tasks.max(1)));
-                match rows.as_const() {
-                    Some(1) => grain,
-                    _ => grain.floor_div(self.symbols.expression(&rows)?.max(1)).max(1),
-                }
-            }
-            _ => DimExpr::Const(1),
-        };
+        let grain = grain::grain(work, &tasks, &self.symbols)?;
         let step = self.take_step(&buffers);
         self.work.extend(note.map(|note| StepWork { step, ..note }));
         let kernel = self.kernels.add(kernel);
@@ -756,32 +740,4 @@ fn attributes<const N: usize>(
     pairs: [(&str, serde_json::Value); N],
 ) -> serde_json::Map<String, serde_json::Value> {
     pairs.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
-}
-
-/// A rough count of scalar operations, to decide how finely work is handed out.
-fn work(operator: &Operator, operands: &[TensorType], results: &[TensorType]) -> Option<i64> {
-    if let Operator::BlockContract { .. } = operator {
-        // Of a single row: reading the weights takes as long as that many operations.
-        let last = |ty: &TensorType| ty.shape.last().and_then(Dim::as_const);
-        return last(&operands[0])?.checked_mul(last(&results[0])?).map(|products| products / 2);
-    }
-    let count = |ty: &TensorType| ty.count().as_const();
-    let elements =
-        operands.iter().chain(results).map(count).try_fold(0i64, |sum, count| Some(sum + count?))?;
-    let result = count(results.first()?)?;
-    let factor = match operator {
-        Operator::Contract { .. } | Operator::Convolve { .. } | Operator::ConvolveTranspose { .. } => {
-            // Products a result element: left elements times right elements over results, at least one.
-            let weights = count(&operands[1])?;
-            let lanes = match operator {
-                Operator::Contract { .. } => results[0].shape.last().and_then(Dim::as_const).unwrap_or(1),
-                _ => operands[1].shape.last().and_then(Dim::as_const).unwrap_or(1),
-            };
-            return result.checked_mul((weights / lanes.max(1)).max(1)).map(|work| work / 8);
-        }
-        Operator::Recurrent { .. } | Operator::Attention { .. } => 64,
-        Operator::Softmax { .. } | Operator::Normalize { .. } => 4,
-        _ => 1,
-    };
-    elements.checked_mul(factor)
 }

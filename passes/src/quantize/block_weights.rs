@@ -6,7 +6,7 @@
 //! contract(x, decode_blocks(gather(w, e)))    =>  block_contract(x, w, e)          w [experts, out, row bytes]
 //! ```
 //!
-//! Epilogues come along. With 8-bit activations `quantize_rows(x)` stands before; products of one `x` share it.
+//! Epilogues come along. With activations as integers `quantize_rows(x)` stands before; products of one `x` share it.
 
 use tcc_ir::block_format::{BlockFormat, WeightForm};
 use tcc_ir::contraction::ContractionSpec;
@@ -80,15 +80,16 @@ impl Rewriter<'_> {
         let mut added = weights.constants;
         let mut operands = match self.activations {
             Activations::Float => vec![x],
-            Activations::Int8 => self.quantized(x, sums(weights.form), operation, &mut added)?,
+            Activations::Int8 | Activations::Int16 => {
+                self.quantized(x, sums(weights.form), operation, &mut added)?
+            }
         };
-        let quantized = operands.len() == 3;
         operands.extend(weights.operands);
         operands.extend(weights.experts);
         operands.extend(&operation.operands[2..]);
         let operator = Operator::BlockContract {
             weights: weights.form,
-            quantized,
+            rows: self.activations.rows(),
             experts: weights.experts.is_some(),
             epilogue: epilogue.clone(),
         };
@@ -98,7 +99,7 @@ impl Rewriter<'_> {
         Some(added)
     }
 
-    /// The rows of `x` in 8 bits. Common subexpressions make one of several.
+    /// The rows of `x` as integers. Common subexpressions make one of several.
     fn quantized(
         &mut self,
         x: Value,
@@ -106,7 +107,7 @@ impl Rewriter<'_> {
         operation: &Operation,
         added: &mut Vec<Operation>,
     ) -> Option<Vec<Value>> {
-        let operator = Operator::QuantizeRows { group: RUN, sum };
+        let operator = Operator::QuantizeRows { group: RUN, sum, rows: self.activations.rows() };
         let types = infer(&operator, &[self.function.type_of(x)]).ok()?.results;
         let results: Vec<Value> = types.into_iter().map(|ty| self.function.new_value(ty)).collect();
         added.push(Operation {

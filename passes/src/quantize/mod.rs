@@ -2,7 +2,7 @@
 //!
 //! Imported models say exactly what they compute: `contract(x, decode_blocks(bytes))`, `contract(x, dequantize(codes,
 //! scale, zero))` with a scale for each block, `contract(x, cast(w))`. Here these become products with packed weights
-//! ([`block_weights`]), with float or 8-bit activations, and contractions of mixed types ([`narrow_floats`]). Products of one
+//! ([`block_weights`]), with activations as floats or integers, and contractions of mixed types ([`narrow_floats`]). Products of one
 //! value run together ([`neighbours`]).
 
 pub mod block_weights;
@@ -11,6 +11,7 @@ pub mod neighbours;
 
 use std::collections::HashMap;
 
+use tcc_ir::block_format::RowForm;
 use tcc_ir::data::Data;
 use tcc_ir::module::{Operation, Region, Value};
 use tcc_ir::operator::Operator;
@@ -23,6 +24,19 @@ pub enum Activations {
     Float,
     /// In 8 bits with a scale for each 32 of a row, on the way into the product; an approximation that has to be asked for.
     Int8,
+    /// In 15 bits with a scale for each 32 of a row: as far from floats as sums in another order are, by integer products.
+    Int16,
+}
+
+impl Activations {
+    /// As what the operator takes them.
+    pub fn rows(self) -> RowForm {
+        match self {
+            Activations::Float => RowForm::Float,
+            Activations::Int8 => RowForm::Int8,
+            Activations::Int16 => RowForm::Int16,
+        }
+    }
 }
 
 /// What produces each value that is visible in a region.

@@ -74,14 +74,16 @@ fn products_with_blocks_read_them_packed() {
 #[test]
 fn products_of_one_value_share_its_bytes() {
     let before = projections();
-    let after = optimized(&before, Activations::Int8);
-    assert_eq!(operators(&after), ["quantize_rows", "block_contract", "block_contract"]);
-    let inputs = random_inputs(&before, &mut Numbers::new(9));
-    for (a, b) in run(&before, &inputs).iter().zip(run(&after, &inputs)) {
-        let (a, b) = (a.to_f32().unwrap(), b.to_f32().unwrap());
-        // Each of 64 activations below 2 is off by half a step of 2/127 at most, each weight below 8 * 2^-4.
-        let bound = 64.0 * (1.0 / 127.0) * 0.5 + 1e-4;
-        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound), "{a:?} {b:?}");
+    for (activations, codes) in [(Activations::Int8, 127.0), (Activations::Int16, 16256.0)] {
+        let after = optimized(&before, activations);
+        assert_eq!(operators(&after), ["quantize_rows", "block_contract", "block_contract"]);
+        let inputs = random_inputs(&before, &mut Numbers::new(9));
+        for (a, b) in run(&before, &inputs).iter().zip(run(&after, &inputs)) {
+            let (a, b) = (a.to_f32().unwrap(), b.to_f32().unwrap());
+            // Each of 64 activations below 2 is off by half a step of 2 / codes at most, each weight below 8 * 2^-4.
+            let bound = 64.0 * (1.0 / codes) * 0.5 + 1e-4;
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound), "{a:?} {b:?}");
+        }
     }
 }
 

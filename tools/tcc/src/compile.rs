@@ -63,8 +63,9 @@ pub struct CompileOptions {
     pub level: u8,
     /// Where the program runs.
     pub device: Device,
-    /// How products with block-quantized weights take their activations.
-    pub activations: Activations,
+    /// How products with block-quantized weights take their activations; where it is not given, as floats, and in language
+    /// models as each entry says.
+    pub activations: Option<Activations>,
     /// Format of key-value caches.
     pub caches: CacheOptions,
     /// Name of the entry among those of a bundle.
@@ -84,7 +85,7 @@ impl CompileOptions {
             threads,
             level: 2,
             device,
-            activations: Activations::default(),
+            activations: None,
             caches: CacheOptions::default(),
             entry: String::new(),
             progress: Progress::default(),
@@ -123,7 +124,7 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<Compiled, Erro
 /// Runs the passes of an optimization level.
 pub fn optimize(module: &mut Module, options: &CompileOptions) -> Result<(), Error> {
     let mut context = Context::new(options.target.cost.clone());
-    context.activations = options.activations;
+    context.activations = options.activations.unwrap_or_default();
     context.caches = options.caches;
     let progress = options.progress.clone();
     context.observer = Some(Box::new(move |pass, after, _| {

@@ -1,7 +1,7 @@
 //! Products with block-quantized weights: one kernel for single rows (decoding) and many (prefill).
 //!
 //! A task is a tile of output rows, one a lane ([`super::block_packing`]), so that no lanes are ever summed. Rows of the
-//! activations go in blocks that share the unpacked codes in registers. With 8-bit activations a group's products are
+//! activations go in blocks that share the unpacked codes in registers. With integer activations a group's products are
 //! summed as integers by four-way dot products, then scaled:
 //!
 //! ```text
@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use tcc_ir::block_format::{BlockOperands, WeightForm};
+use tcc_ir::block_format::{BlockOperands, COARSE_STEP, RowForm, WeightForm};
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Function, ScalarExpr};
@@ -32,11 +32,12 @@ const STAGED_ROWS: usize = 4;
 pub fn block_contract(
     lowering: &mut Lowering,
     form: WeightForm,
-    quantized: bool,
+    row_form: RowForm,
     experts: bool,
     epilogue: &ScalarExpr,
 ) -> Result<(), LowerError> {
-    let places = BlockOperands::of(form, quantized, experts);
+    let places = BlockOperands::of(form, row_form, experts);
+    let quantized = row_form != RowForm::Float;
     if places.weights.clone().any(|place| !lowering.constant[place]) {
         return Err(lowering.unsupported("its weights are not known at compile time"));
     }
@@ -102,6 +103,7 @@ pub fn block_contract(
     let product = Product {
         coding,
         quantized,
+        fine: places.activations.clone().nth(3),
         lanes,
         depth,
         outputs,
@@ -115,17 +117,7 @@ pub fn block_contract(
     let stmts = lowering.for_loop("tile", Expr::index(tiles as i64), LoopKind::Parallel, |this, tile| {
         let count = this.dim(&row_count);
         match places.experts {
-            Some(place) => vec![this.for_loop("row", count, LoopKind::Serial, |this, row| {
-                let index = this.buffer(Argument::Operand(place));
-                let expert = Expr::load(index, row.clone());
-                let last = Expr::index(matrices as i64 - 1);
-                let expert = expert.at_most(last).at_least(Expr::index(0));
-                let (matrix, stmt) =
-                    this.assign("matrix", expert.times(Expr::index(tiles as i64)).plus(tile.clone()));
-                let mut stmts = vec![stmt];
-                stmts.extend(product.block(this, &tile, &Expr::Var(matrix), &row, 1));
-                stmts
-            })],
+            Some(place) => product.expert_blocks(this, &tile, count, &Experts { place, matrices, tiles }),
             None => product.row_blocks(this, &tile, count, row_count.as_const()),
         }
     });
@@ -146,6 +138,8 @@ struct Parts {
 struct Product<'e> {
     coding: Coding,
     quantized: bool,
+    /// The operand of fine codes.
+    fine: Option<usize>,
     lanes: usize,
     depth: usize,
     outputs: usize,
@@ -156,6 +150,24 @@ struct Product<'e> {
     parts: Parts,
     first_rest: usize,
     epilogue: &'e ScalarExpr,
+}
+
+/// The weights that rows choose among.
+struct Experts {
+    /// The operand with the choice of each row.
+    place: usize,
+    matrices: usize,
+    /// Tiles of each matrix.
+    tiles: usize,
+}
+
+impl Experts {
+    /// The choice of a row.
+    fn of(&self, this: &mut Lowering, row: Expr) -> Expr {
+        let choices = this.buffer(Argument::Operand(self.place));
+        let last = Expr::index(self.matrices as i64 - 1);
+        Expr::load(choices, row).at_most(last).at_least(Expr::index(0))
+    }
 }
 
 /// The rows of activations that a block of code works on.
@@ -209,6 +221,70 @@ impl Product<'_> {
                 stmts
             }));
             first = first.plus(blocks.times(index(size)));
+        }
+        stmts
+    }
+
+    /// All rows in blocks of falling size, each with the weights of its expert.
+    fn expert_blocks(&self, this: &mut Lowering, tile: &Expr, count: Expr, experts: &Experts) -> Vec<Stmt> {
+        let mut sizes: Vec<usize> =
+            self.block_sizes(this, None).into_iter().filter(|size| *size != 2).collect();
+        sizes.dedup();
+        let mut stmts = Vec::new();
+        let mut first = Expr::index(0);
+        for (place, size) in sizes.iter().enumerate() {
+            let blocks = count.clone().minus(first.clone()).over(index(*size));
+            let start = first.clone();
+            stmts.push(this.for_loop("block", blocks.clone(), LoopKind::Serial, |this, block| {
+                let (row, stmt) = this.assign("row", start.plus(block.times(index(*size))));
+                let mut stmts = vec![stmt];
+                stmts.extend(self.expert_block(this, tile, &Expr::Var(row), &sizes[place..], experts));
+                stmts
+            }));
+            first = first.plus(blocks.times(index(*size)));
+        }
+        stmts
+    }
+
+    /// As many rows from `row` as the first size says: at once where one expert has them all, in blocks of the next size
+    /// where not. Rows that are sorted by expert nearly always come at once.
+    fn expert_block(
+        &self,
+        this: &mut Lowering,
+        tile: &Expr,
+        row: &Expr,
+        sizes: &[usize],
+        experts: &Experts,
+    ) -> Vec<Stmt> {
+        let Some((size, smaller)) = sizes.split_first() else { return Vec::new() };
+        let expert = experts.of(this, row.clone());
+        let (expert, set_expert) = this.assign("expert", expert);
+        let packed = Expr::Var(expert).times(index(experts.tiles)).plus(tile.clone());
+        let (packed, set_packed) = this.assign("matrix", packed);
+        let together = self.block(this, tile, &Expr::Var(packed), row, *size);
+        let mut stmts = vec![set_expert, set_packed];
+        let Some(next) = smaller.first() else {
+            stmts.extend(together);
+            return stmts;
+        };
+        let mut same: Option<Expr> = None;
+        for member in 1..*size {
+            let other = experts.of(this, row.clone().plus(index(member)));
+            let equal = call(Function::Equal, other, Expr::Var(expert));
+            same = Some(match same {
+                Some(same) => call(Function::And, same, equal),
+                None => equal,
+            });
+        }
+        let parts = this.for_loop("part", index(size / next), LoopKind::Serial, |this, part| {
+            let (row, set_row) = this.assign("row", row.clone().plus(part.times(index(*next))));
+            let mut stmts = vec![set_row];
+            stmts.extend(self.expert_block(this, tile, &Expr::Var(row), smaller, experts));
+            stmts
+        });
+        match same {
+            Some(condition) => stmts.push(Stmt::If { condition, then: together, otherwise: vec![parts] }),
+            None => stmts.push(parts),
         }
         stmts
     }
@@ -492,12 +568,19 @@ impl Product<'_> {
         for (row, own) in rows.numbers.iter().zip(&rows.sums) {
             let mut dot = self.splat(zero.clone());
             let start = row.clone().times(index(self.depth)).plus(first.clone());
-            for (number, quad) in quads.iter().enumerate() {
-                let at = start.clone().plus(index(QUAD * number));
-                let four = self.vector(this, Argument::Operand(0), at, QUAD);
-                let spread = Expr::Shuffle(Box::new(four.clone()), Box::new(four), picks.clone());
-                dot = Expr::Dot { acc: Box::new(dot), a: Box::new(quad.clone()), b: Box::new(spread) };
-                dot = self.named(this, stmts, "dot", dot);
+            for part in [Some(0), self.fine].into_iter().flatten() {
+                if part > 0 {
+                    // Codes of a byte times coarse ones: 255 * 127 * 128 * 32 stays below 2^31.
+                    let steps = self.splat(Expr::constant(DType::I32, COARSE_STEP as f64));
+                    dot = call(Function::Mul, dot, steps);
+                }
+                for (number, quad) in quads.iter().enumerate() {
+                    let at = start.clone().plus(index(QUAD * number));
+                    let four = self.vector(this, Argument::Operand(part), at, QUAD);
+                    let spread = Expr::Shuffle(Box::new(four.clone()), Box::new(four), picks.clone());
+                    dot = Expr::Dot { acc: Box::new(dot), a: Box::new(quad.clone()), b: Box::new(spread) };
+                    dot = self.named(this, stmts, "dot", dot);
+                }
             }
             let dot = dot.cast(DType::I32, DType::F32);
             let run_of = unit.clone().over(index(self.scale_run / UNIT));

@@ -129,6 +129,8 @@ impl<'a> Lowering<'a> {
             Argument::View(index, dtype) => (format!("x{index}_{}", dtype.text()), Access::Read),
         };
         let buffer = self.kernel.argument(&name, ty.dtype(), count, access);
+        let packed = matches!(argument, Argument::Packed(_)) && self.tuning.gpu.is_none();
+        self.kernel.buffers[buffer.0 as usize].padded = packed;
         self.bound.push((argument, buffer));
         buffer
     }

@@ -12,7 +12,8 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::Function;
 
 impl Build<'_> {
-    /// Attention of `x` `[n, width]` over the caches of a layer, which get its keys and values.
+    /// Attention of `x` `[n, width]` over the caches of a layer, which get its keys and values; `[o, width]` in the last
+    /// layer.
     pub(super) fn attention(&mut self, x: Value, layer: usize) -> Result<Value> {
         let l = self.decoder.layers[layer].clone();
         let (heads, kv_heads, size, value_size) = (l.heads, l.kv_heads, l.head_size, l.value_size);
@@ -44,8 +45,12 @@ impl Build<'_> {
             k_storage: self.storage,
             v_storage: self.storage,
         };
-        let (table, rows_in) = (self.inputs.block_table, self.inputs.rows);
-        let y = self.builder.op1(operator, &[q, keys, values, table, rows_in, self.inputs.positions])?;
+        let [q, rows_in, positions] =
+            [q, self.inputs.rows, self.inputs.positions].map(|x| self.wanted(x, layer));
+        let (q, rows_in, positions) = (q?, rows_in?, positions?);
+        let y =
+            self.builder.op1(operator, &[q, keys, values, self.inputs.block_table, rows_in, positions])?;
+        let rows = self.builder.shape(y)?[0].clone();
         let y = self.builder.reshape(y, vec![rows, Dim::from(heads * value_size)])?;
         self.at_layer(layer, "attention.output");
         let shape = [self.decoder.width, heads * value_size];

@@ -51,8 +51,17 @@ impl Build<'_> {
         Ok(self.builder.map(body.finish(y), &[gate, up])?)
     }
 
+    /// The numbers `[count]` in rising order, and where each of them was.
+    fn sorted(&mut self, numbers: Value, count: &Dim) -> Result<[Value; 2]> {
+        let sort = Operator::TopK { axis: 0, k: count.clone(), largest: false };
+        match self.builder.op(sort, &[numbers])?[..] {
+            [values, order] => Ok([values, order]),
+            _ => Err(tcc_ir::infer::InferError::new("top_k has two results").into()),
+        }
+    }
+
     /// The weighted sum of the experts with the largest scores. Rows of token and expert, `[n * used, ..]`, go through
-    /// the matrices of their experts.
+    /// the matrices of their experts, sorted by expert so that those of one come together.
     fn mixture(&mut self, x: Value, layer: usize, l: &Layer, experts: Experts) -> Result<Value> {
         let Experts { count, used, normalized } = experts;
         let (width, inner) = (self.decoder.width, l.inner);
@@ -70,10 +79,10 @@ impl Build<'_> {
             weights = self.builder.call(Function::Div, &[weights, sum])?;
         }
         let chosen = self.builder.reshape(chosen, vec![rows.clone()])?;
-        let each = vec![n.clone(), Dim::Const(1), Dim::from(width)];
-        let x = self.builder.reshape(x, each)?;
-        let x = self.builder.broadcast(x, vec![n.clone(), Dim::from(used), Dim::from(width)])?;
-        let x = self.builder.reshape(x, vec![rows, Dim::from(width)])?;
+        let [chosen, order] = self.sorted(chosen, &rows)?;
+        let [_, places] = self.sorted(order, &rows)?;
+        let tokens = self.builder.call_with(Function::Div, order, used as f64)?;
+        let x = self.builder.op1(Operator::Gather { axis: 0 }, &[x, tokens])?;
         self.at_layer(layer, "forward.gate");
         let gate = self.expert_linear(x, Role::ExpertGate, layer, count, [inner, width], chosen)?;
         self.at_layer(layer, "forward.up");
@@ -82,6 +91,7 @@ impl Build<'_> {
         self.at_layer(layer, "forward.down");
         let y = self.expert_linear(hidden, Role::ExpertDown, layer, count, [width, inner], chosen)?;
         self.at_layer(layer, "forward.sum");
+        let y = self.builder.op1(Operator::Gather { axis: 0 }, &[y, places])?;
         let y = self.builder.reshape(y, vec![n.clone(), Dim::from(used), Dim::from(width)])?;
         let weights = self.builder.reshape(weights, vec![n, Dim::from(used), Dim::Const(1)])?;
         let weighted = self.builder.call(Function::Mul, &[y, weights])?;

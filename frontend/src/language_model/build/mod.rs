@@ -3,7 +3,7 @@
 //! Inputs `tokens [n]`, `positions [n]`, `slots [n]`, `rows [n]`, `block_table [s, p]` and `outputs [o]`, all `i64`;
 //! result `logits [o, vocabulary]` in `f32`. Token `i` stands at `positions[i]` of the sequence in row `rows[i]` of the
 //! block table, and its keys and values go to slot `slots[i]` of the caches `k.LAYER` and `v.LAYER`. `outputs` says which
-//! of the `n` tokens' logits are wanted; only those go through the last norm and the head. One function serves chunks of
+//! of the `n` tokens' logits are wanted; only those go through the head and what of the last layer no cache needs. One function serves chunks of
 //! a prompt, batches of single tokens, and mixtures.
 //!
 //! Everything is computed in `f32` from the stored numbers: nothing is quantized, merged or approximated here.
@@ -121,8 +121,6 @@ impl Build<'_> {
         for layer in 0..self.decoder.layers.len() {
             x = self.layer(x, layer)?;
         }
-        self.at("output");
-        let x = self.builder.op1(Operator::Gather { axis: 0 }, &[x, self.inputs.outputs])?;
         let x = self.norm(x, Role::FinalNorm, 0)?;
         self.at("head");
         let logits = self.head(x)?;
@@ -179,11 +177,20 @@ impl Build<'_> {
         self.linear(x, role, 0, [decoder.vocabulary, decoder.width], "vocabulary and width", None)
     }
 
+    /// The rows of `x` `[n, ..]` that the rest of a layer needs: in the last one, those whose logits are wanted.
+    fn wanted(&mut self, x: Value, layer: usize) -> Result<Value> {
+        if layer + 1 < self.decoder.layers.len() {
+            return Ok(x);
+        }
+        Ok(self.builder.op1(Operator::Gather { axis: 0 }, &[x, self.inputs.outputs])?)
+    }
+
     fn layer(&mut self, x: Value, layer: usize) -> Result<Value> {
         match self.decoder.order {
             BlockOrder::Before => {
                 let attended = self.norm(x, Role::AttentionNorm, layer)?;
                 let attended = self.attention(attended, layer)?;
+                let x = self.wanted(x, layer)?;
                 let x = self.residual(x, attended)?;
                 let forward = self.norm(x, Role::ForwardNorm, layer)?;
                 let forward = self.forward(forward, layer)?;
@@ -192,6 +199,7 @@ impl Build<'_> {
             BlockOrder::After => {
                 let attended = self.attention(x, layer)?;
                 let attended = self.norm(attended, Role::AttentionPostNorm, layer)?;
+                let x = self.wanted(x, layer)?;
                 let x = self.residual(x, attended)?;
                 let forward = self.forward(x, layer)?;
                 let forward = self.norm(forward, Role::ForwardPostNorm, layer)?;
@@ -201,6 +209,7 @@ impl Build<'_> {
                 let attended = self.norm(x, Role::AttentionNorm, layer)?;
                 let attended = self.attention(attended, layer)?;
                 let attended = self.norm(attended, Role::AttentionPostNorm, layer)?;
+                let x = self.wanted(x, layer)?;
                 let x = self.residual(x, attended)?;
                 let forward = self.norm(x, Role::ForwardNorm, layer)?;
                 let forward = self.forward(forward, layer)?;
@@ -214,7 +223,9 @@ impl Build<'_> {
                     _ => first,
                 };
                 let attended = self.attention(first, layer)?;
+                let second = self.wanted(second, layer)?;
                 let forward = self.forward(second, layer)?;
+                let x = self.wanted(x, layer)?;
                 let x = self.residual(x, attended)?;
                 self.residual(x, forward)
             }

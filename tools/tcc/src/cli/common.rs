@@ -38,9 +38,9 @@ pub struct CompileArguments {
     /// 0: no rewrites; 1 to 3: all rewrites, more effort in code generation.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=3))]
     pub opt_level: u8,
-    /// How products with block-quantized weights take their activations: as they are, or in 8 bits, which is the default
-    /// where text is generated.
-    #[arg(long, value_name = "f32|int8")]
+    /// How products with block-quantized weights take their activations: as they are, or as integers of two bytes or of one.
+    /// By default language models take two, and one for longer parts of a prompt.
+    #[arg(long, value_name = "f32|int16|int8")]
     pub activations: Option<String>,
     /// What numbers in key-value caches are rounded to: f16 by default where text is generated, as the model says
     /// elsewhere.
@@ -94,10 +94,12 @@ impl CompileArguments {
             options.device = device;
         }
         options.activations = match self.activations.as_deref() {
-            None | Some("f32") => Activations::Float,
-            Some("int8") => Activations::Int8,
+            None => None,
+            Some("f32") => Some(Activations::Float),
+            Some("int8") => Some(Activations::Int8),
+            Some("int16") => Some(Activations::Int16),
             Some(other) => {
-                return Err(Failure::Usage(format!("--activations {other}: expected f32 or int8")));
+                return Err(Failure::Usage(format!("--activations {other}: expected f32, int16 or int8")));
             }
         };
         if let Some(kv) = &self.kv {

@@ -11,7 +11,6 @@ use tcc::generate::grammar::{Grammar, GrammarSource};
 use tcc::generate::model::{CompiledLanguageModel, LoadedLanguageModel};
 use tcc::generate::{Sampling, Tokenizer};
 use tcc::ir::cache::CacheFormat;
-use tcc::passes::quantize::Activations;
 use tcc::runtime::Bundle;
 use tcc::{CompileOptions, Error};
 
@@ -138,13 +137,9 @@ impl LanguageArguments {
     }
 }
 
-/// Options of the compiler; unless asked otherwise, activations of quantized weights are 8-bit integers and caches hold
-/// 16-bit floats, as in other programs that run such models.
+/// Options of the compiler; unless asked otherwise, caches hold 16-bit floats, as in other programs that run such models.
 fn options(arguments: &CompileArguments) -> Result<CompileOptions, Failure> {
     let mut options = arguments.options()?;
-    if arguments.activations.is_none() {
-        options.activations = Activations::Int8;
-    }
     options.caches.format = options.caches.format.or(Some(CacheFormat::F16));
     Ok(options)
 }

@@ -55,7 +55,8 @@ impl CompiledStep {
         }
         sessions.sort_by_key(|entry| entry.tokens);
         let tokens = sessions.last().map_or(0, |entry| entry.tokens);
-        Ok(CompiledStep { entries: sessions, state, limits: StepLimits { tokens, ..limits } })
+        let few_tokens = sessions.first().map_or(0, |entry| entry.tokens);
+        Ok(CompiledStep { entries: sessions, state, limits: StepLimits { tokens, few_tokens, ..limits } })
     }
 }
 

@@ -132,7 +132,7 @@ impl Generator {
         if length + tokens.len() > context {
             return Err(GenerateError::PromptTooLong { prompt: length + tokens.len(), context });
         }
-        let chunks = tokens.chunks(self.limits.tokens);
+        let chunks = tokens.chunks(self.limits.run_tokens(tokens.len()));
         let last = chunks.len().saturating_sub(1);
         for (index, chunk) in chunks.enumerate() {
             let wanted = if index == last { Wanted::Last } else { Wanted::None };

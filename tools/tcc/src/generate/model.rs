@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tcc_frontend::language_model::{ImportOptions, LanguageModel};
 use tcc_ir::dim::Range;
 use tcc_ir::module::Module;
+use tcc_passes::quantize::Activations;
 use tcc_runtime::program::Executable;
 use tcc_runtime::{Bundle, LoadOptions};
 
@@ -21,8 +22,24 @@ use crate::compile::{CompileOptions, Compiled, compile_module, share_weights, wr
 use crate::error::Error;
 use crate::model::Model;
 
-/// The entries of a model: name, and most tokens of a run.
-const ENTRIES: [(&str, usize); 2] = [("decode", 8), ("prefill", 256)];
+/// An entry of a model.
+struct Entry {
+    name: &'static str,
+    /// Most tokens of a run.
+    tokens: usize,
+    /// How it takes the activations of products with block-quantized weights, where nothing else is asked for.
+    activations: Activations,
+}
+
+/// The entries of a model. Where few tokens meet the weights memory is the limit, and integers of two bytes, which choose
+/// the tokens that floats choose, take no longer than those of one; where many do arithmetic is.
+const ENTRIES: [Entry; 2] = [
+    Entry { name: "decode", tokens: 16, activations: Activations::Int16 },
+    Entry { name: "prefill", tokens: 256, activations: Activations::Int8 },
+];
+
+/// Most sequences that are worked on at a time.
+const SEQUENCES: usize = 8;
 
 /// What a model is called and what it takes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,11 +106,12 @@ impl ModelFacts {
             return Err(GenerateError::ContextTooLong { asked: context, limit: self.context });
         }
         // More sequences wait for their turn.
-        let sequences = room.sequences.clamp(1, ENTRIES[0].1);
+        let sequences = room.sequences.clamp(1, SEQUENCES);
         let pages = context.div_ceil(self.page).saturating_mul(sequences);
         Ok(StepLimits {
             vocabulary: self.vocabulary,
             tokens,
+            few_tokens: tokens,
             sequences,
             slots: pages.saturating_mul(self.page),
             page: self.page,
@@ -158,12 +176,14 @@ impl CompiledLanguageModel {
         let language = language_model(&model, path)?;
         let data = LanguageData::new(model.name(), language, context)?;
         let mut entries: Vec<Compiled> = Vec::new();
-        for (entry, tokens) in ENTRIES {
+        for Entry { name, tokens, activations } in ENTRIES {
             let start = Instant::now();
-            let module = import(language, entry, tokens, data.facts.context)?;
-            let mut compiled = compile_module(module, &data.facts.name, options)?;
-            compiled.manifest.entry = entry.to_string();
-            log::info!("entry {entry}: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+            let module = import(language, name, tokens, data.facts.context)?;
+            let activations = Some(options.activations.unwrap_or(activations));
+            let options = CompileOptions { activations, ..options.clone() };
+            let mut compiled = compile_module(module, &data.facts.name, &options)?;
+            compiled.manifest.entry = name.to_string();
+            log::info!("entry {name}: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
             entries.push(compiled);
         }
         share_weights(&mut entries);
@@ -180,8 +200,8 @@ impl CompiledLanguageModel {
     /// The entries, loaded into this process.
     pub fn load(&self) -> Result<LoadedLanguageModel, Error> {
         let mut entries = Vec::with_capacity(self.entries.len());
-        for (compiled, (_, tokens)) in self.entries.iter().zip(ENTRIES) {
-            entries.push((compiled.executable()?, tokens));
+        for (compiled, entry) in self.entries.iter().zip(ENTRIES) {
+            entries.push((compiled.executable()?, entry.tokens));
         }
         LoadedLanguageModel::new(&self.data, Program::Entries(entries))
     }
@@ -228,9 +248,9 @@ impl LoadedLanguageModel {
             let tokenizer = scope.spawn(|| data.tokenizer());
             let entries: Result<Vec<_>, Error> = ENTRIES
                 .iter()
-                .map(|(entry, tokens)| {
-                    let executable = bundle.load_entry(entry, &LoadOptions::default())?;
-                    Ok((Arc::new(executable), *tokens))
+                .map(|entry| {
+                    let executable = bundle.load_entry(entry.name, &LoadOptions::default())?;
+                    Ok((Arc::new(executable), entry.tokens))
                 })
                 .collect();
             let tokenizer = match tokenizer.join() {
@@ -254,7 +274,7 @@ impl LoadedLanguageModel {
         let model = Model::open(path)?;
         let language = language_model(&model, path)?;
         let data = LanguageData::new(model.name(), language, context)?;
-        let module = import(language, "main", ENTRIES[1].1, data.facts.context)?;
+        let module = import(language, "main", ENTRIES[1].tokens, data.facts.context)?;
         LoadedLanguageModel::new(&data, Program::Interpreter(module))
     }
 
@@ -299,7 +319,7 @@ impl LoadedLanguageModel {
 
     /// Makes the caches and everything that runs need.
     pub fn generator(self, room: Room, threads: usize) -> Result<Generator, Error> {
-        let limits = self.facts.limits(room, ENTRIES[1].1)?;
+        let limits = self.facts.limits(room, ENTRIES[1].tokens)?;
         let step: Box<dyn super::step::Step + Send> = match self.program {
             Program::Entries(entries) => Box::new(CompiledStep::new(&entries, limits, threads)?),
             Program::Interpreter(module) => Box::new(InterpretedStep::new(module, limits)?),

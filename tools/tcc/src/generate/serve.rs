@@ -240,7 +240,9 @@ fn round(
     active: &mut [Active],
     on_text: &mut OnText,
 ) -> Result<(), GenerateError> {
-    let mut room = generator.limits().tokens;
+    let open = active.iter().filter(|active| !active.finished);
+    let open = open.map(|active| active.tokens.len() - active.fed).sum();
+    let mut room = generator.limits().run_tokens(open);
     let writing = active.iter().filter(|active| active.tokens.len() - active.fed == 1).count();
     // Texts that are being written come first; every one of them gets its token.
     let mut for_prompts = room.saturating_sub(writing);

@@ -13,6 +13,8 @@ pub struct StepLimits {
     pub vocabulary: usize,
     /// Most tokens of a run.
     pub tokens: usize,
+    /// Most tokens of a run that is as exact as the model can be; larger ones may round more.
+    pub few_tokens: usize,
     /// Most sequences of a run.
     pub sequences: usize,
     /// Cache slots in all.
@@ -21,6 +23,17 @@ pub struct StepLimits {
     pub page: usize,
     /// Most tokens of a sequence.
     pub context: usize,
+}
+
+/// Short prompts have at most so many runs of few tokens. Reading the weights so often takes no longer than one large
+/// run takes to compute.
+const SHORT: usize = 4;
+
+impl StepLimits {
+    /// Most tokens of the next run where `open` tokens wait to be run: short prompts go in exact runs.
+    pub fn run_tokens(&self, open: usize) -> usize {
+        if open <= SHORT * self.few_tokens { self.few_tokens } else { self.tokens }
+    }
 }
 
 /// How long a kernel took in all runs since measuring began.

@@ -77,8 +77,15 @@ pub const PADDING: usize = 3;
 /// A generator over a toy, and the number of tokens that it has run.
 pub fn generator(slots: usize, page: usize, context: usize) -> (Generator, Arc<AtomicUsize>) {
     let tokenizer = Tokenizer::new(&TokenizerSource::Vocabulary(byte_level())).expect("a good vocabulary");
-    let limits =
-        StepLimits { vocabulary: tokenizer.size() + PADDING, tokens: 8, sequences: 4, slots, page, context };
+    let limits = StepLimits {
+        vocabulary: tokenizer.size() + PADDING,
+        tokens: 8,
+        few_tokens: 8,
+        sequences: 4,
+        slots,
+        page,
+        context,
+    };
     let tokens = Arc::new(AtomicUsize::new(0));
     let toy = Toy { limits, cache: vec![None; slots], tokens: Arc::clone(&tokens) };
     (Generator::new(tokenizer, None, Box::new(toy)).expect("it fits"), tokens)
