@@ -172,8 +172,9 @@ impl<'k> Names<'k> {
                 let sum = self.variable(sum.0);
                 format!("{sum} = {sum} + product of {fragment:?}({args})")
             }
-            WarpOp::LoadMatrices { into, buffer, .. } => {
-                format!("{} = matrices of {}[{args}]", self.variable(into.0), self.buffer(buffer.0))
+            WarpOp::LoadMatrices { into, buffer, transposed, .. } => {
+                let order = if *transposed { "transposed matrices" } else { "matrices" };
+                format!("{} = {order} of {}[{args}]", self.variable(into.0), self.buffer(buffer.0))
             }
             WarpOp::CopyAsync { to, from, .. } => {
                 format!("copy {} -> {} at ({args})", self.buffer(from.0), self.buffer(to.0))

@@ -41,6 +41,8 @@ pub enum WarpOp {
         buffer: BufferId,
         /// First element of the lane's row.
         index: Expr,
+        /// Whether lanes get elements of columns instead of rows.
+        transposed: bool,
     },
     /// Starts a copy of 16 bytes from an argument to shared memory, or of zeros where `valid` is false.
     CopyAsync {

@@ -15,8 +15,13 @@ use crate::ir::{Access, Expr, LoopKind, Space, Stmt};
 /// Query rows of a tile.
 const TILE_ROWS: i64 = 48;
 
-/// Attention of whole tensors: by tiles where the shapes of a head are known and vectors are worth it, else row by row.
+/// Attention of whole tensors: on a GPU's tensor cores where it has them for the type, by tiles where the shapes of a head are known and vectors are worth it, else row by row.
 pub fn attention(lowering: &mut Lowering, operator: &Operator) -> Result<(), LowerError> {
+    if let Some(gpu) = lowering.tuning.gpu
+        && super::gpu::attention(lowering, &gpu, operator)
+    {
+        return Ok(());
+    }
     match Tiled::of(lowering, operator) {
         Some(tiled) => tiled.lower(lowering),
         None => by_rows(lowering, operator),

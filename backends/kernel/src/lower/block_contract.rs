@@ -18,6 +18,7 @@ use tcc_ir::dtype::DType;
 use tcc_ir::scalar::{Function, ScalarExpr};
 
 use super::block_packing::{BlockPacking, BlockPart, COARSE, Coding, Offset, Scale, UNIT};
+use super::gpu::WARP;
 use super::{Argument, LowerError, Lowering};
 use crate::ir::{Access, Expr, LoopKind, Space, Stmt, Ty, Var};
 
@@ -112,10 +113,12 @@ pub fn block_contract(
         parts: Parts { codes, scale, offset, coarse_scale, coarse_offset },
         first_rest: places.rest,
         epilogue,
+        lane: None,
     };
     let tiles = outputs.div_ceil(lanes);
-    let stmts = lowering.for_loop("tile", Expr::index(tiles as i64), LoopKind::Parallel, |this, tile| {
+    let stmts = lowering.shared_tasks("tile", Expr::index(tiles as i64), &mut |this, tile, lane| {
         let count = this.dim(&row_count);
+        let product = &Product { lane, ..product.clone() };
         match places.experts {
             Some(place) => product.expert_blocks(this, &tile, count, &Experts { place, matrices, tiles }),
             None => product.row_blocks(this, &tile, count, row_count.as_const()),
@@ -126,6 +129,7 @@ pub fn block_contract(
 }
 
 /// The arrays of packed weights.
+#[derive(Clone)]
 struct Parts {
     codes: Argument,
     scale: Argument,
@@ -135,6 +139,7 @@ struct Parts {
 }
 
 /// What all tiles share.
+#[derive(Clone)]
 struct Product<'e> {
     coding: Coding,
     quantized: bool,
@@ -150,6 +155,8 @@ struct Product<'e> {
     parts: Parts,
     first_rest: usize,
     epilogue: &'e ScalarExpr,
+    /// The lane of a GPU warp that shares each tile: it takes every 32nd unit.
+    lane: Option<Expr>,
 }
 
 /// The weights that rows choose among.
@@ -199,8 +206,12 @@ struct Group {
 impl Product<'_> {
     /// Rows of a block: as many as leave registers for the codes of a unit.
     fn block_sizes(&self, this: &Lowering, rows: Option<i64>) -> Vec<usize> {
-        let largest = if this.tuning.vector_registers >= 32 { 12 } else { 4 };
-        let wanted = [largest, 4, 2, 1];
+        let wanted = match (&this.tuning.gpu, this.tuning.vector_registers) {
+            // Numbers of a unit that went through memory would be local to a thread.
+            (Some(_), _) => [2, 2, 2, 1],
+            (None, 32..) => [12, 4, 2, 1],
+            (None, _) => [4, 4, 2, 1],
+        };
         let mut sizes: Vec<usize> =
             wanted.into_iter().filter(|size| rows.is_none_or(|rows| rows >= *size as i64)).collect();
         sizes.dedup();
@@ -334,44 +345,77 @@ impl Product<'_> {
         }
         let outer = if self.parts.coarse_scale.is_some() { COARSE } else { self.coding.group.max(UNIT) };
         let runs = self.depth / outer;
-        stmts.push(this.for_loop("run", index(runs), LoopKind::Serial, |this, run| {
-            let mut stmts = Vec::new();
-            let number = packed.clone().times(index(runs)).plus(run.clone());
-            let number = self.named(this, &mut stmts, "n", number);
+        let units = outer / UNIT;
+        // Scales that all units of a run share, by the run's number.
+        let run_scales = |this: &mut Lowering, stmts: &mut Vec<Stmt>, number: &Expr| {
             let mut coarse = [self.parts.coarse_scale, self.parts.coarse_offset].map(|part| {
                 part.map(|part| {
                     let value = self.floats(this, part, number.clone());
-                    self.named(this, &mut stmts, "coarse", value)
+                    self.named(this, stmts, "coarse", value)
                 })
             });
             if let Some(offset) = &mut coarse[1] {
                 let value = Expr::call(Function::Neg, vec![offset.clone()]);
-                *offset = self.named(this, &mut stmts, "coarse", value);
+                *offset = self.named(this, stmts, "coarse", value);
             }
             let shared =
-                (self.coding.group >= outer).then(|| self.group(this, &mut stmts, &coarse, number.clone()));
-            let units = outer / UNIT;
-            let unit = |this: &mut Lowering, unit: Expr| {
+                (self.coding.group >= outer).then(|| self.group(this, stmts, &coarse, number.clone()));
+            (coarse, shared)
+        };
+        if let Some(lane) = &self.lane {
+            let total = index(self.depth / UNIT);
+            let own = total.plus(Expr::index(WARP - 1)).minus(lane.clone()).over(Expr::index(WARP));
+            stmts.push(this.for_loop("turn", own, LoopKind::Serial, |this, turn| {
                 let mut stmts = Vec::new();
-                let inside = run.clone().times(index(units)).plus(unit.clone());
+                let inside = turn.times(Expr::index(WARP)).plus(lane.clone());
                 let inside = self.named(this, &mut stmts, "k", inside);
-                let global = number.clone().times(index(units)).plus(unit);
+                let first = packed.clone().times(index(runs));
+                let number = first.clone().plus(inside.clone().over(index(units)));
+                let number = self.named(this, &mut stmts, "n", number);
+                let (coarse, shared) = run_scales(this, &mut stmts, &number);
+                let global = first.times(index(units)).plus(inside.clone());
                 let global = self.named(this, &mut stmts, "u", global);
                 self.unit(this, &mut stmts, &rows, &coarse, shared.as_ref(), inside, global);
                 stmts
-            };
-            match units {
-                1 => stmts.extend(unit(this, Expr::index(0))),
-                _ => stmts.push(this.for_loop("unit", index(units), LoopKind::Serial, unit)),
-            }
-            stmts
-        }));
+            }));
+        } else {
+            stmts.push(this.for_loop("run", index(runs), LoopKind::Serial, |this, run| {
+                let mut stmts = Vec::new();
+                let number = packed.clone().times(index(runs)).plus(run.clone());
+                let number = self.named(this, &mut stmts, "n", number);
+                let (coarse, shared) = run_scales(this, &mut stmts, &number);
+                let unit = |this: &mut Lowering, unit: Expr| {
+                    let mut stmts = Vec::new();
+                    let inside = run.clone().times(index(units)).plus(unit.clone());
+                    let inside = self.named(this, &mut stmts, "k", inside);
+                    let global = number.clone().times(index(units)).plus(unit);
+                    let global = self.named(this, &mut stmts, "u", global);
+                    self.unit(this, &mut stmts, &rows, &coarse, shared.as_ref(), inside, global);
+                    stmts
+                };
+                match units {
+                    1 => stmts.extend(unit(this, Expr::index(0))),
+                    _ => stmts.push(this.for_loop("unit", index(units), LoopKind::Serial, unit)),
+                }
+                stmts
+            }));
+        }
         for (number, own) in rows.numbers.iter().zip(&rows.sums) {
             let mut total = Expr::Var(own[0]);
             for chain in &own[1..] {
                 total = call(Function::Add, total, Expr::Var(*chain));
             }
-            stmts.extend(self.finish(this, tile, number, total));
+            match &self.lane {
+                Some(lane) => {
+                    let total = self.named(this, &mut stmts, "total", total);
+                    let (more, total) = this.combine_vectors(&total);
+                    stmts.extend(more);
+                    let then = self.finish(this, tile, number, total);
+                    let condition = lane.clone().less(Expr::index(1));
+                    stmts.push(Stmt::If { condition, then, otherwise: Vec::new() });
+                }
+                None => stmts.extend(self.finish(this, tile, number, total)),
+            }
         }
         stmts
     }
@@ -632,20 +676,34 @@ impl Product<'_> {
 
     /// Applies the epilogue to a vector of sums and stores it; the last tile may be narrower.
     fn finish(&self, this: &mut Lowering, tile: &Expr, row: &Expr, total: Expr) -> Vec<Stmt> {
+        let start = tile.clone().times(index(self.lanes));
+        let result = |this: &mut Lowering, lane: Expr, sum: Expr| {
+            let mut at = this.decode(row.clone(), &self.rows);
+            at.push(start.clone().plus(lane));
+            let mut inputs = vec![sum];
+            for operand in self.first_rest..this.operands.len() {
+                inputs.push(this.load_broadcast(Argument::Operand(operand), &at));
+            }
+            let (mut stmts, value) = this.scalar(self.epilogue, &inputs);
+            stmts.push(this.store(Argument::Result(0), &at, value));
+            stmts
+        };
+        if self.lane.is_some() {
+            // One by one, as registers have no addresses.
+            let each = (0..self.lanes).map(|lane| {
+                let pick = vec![lane as u16];
+                let sum = Expr::Shuffle(Box::new(total.clone()), Box::new(total.clone()), pick);
+                let condition = start.clone().plus(index(lane)).less(index(self.outputs));
+                Stmt::If { condition, then: result(this, index(lane), sum), otherwise: Vec::new() }
+            });
+            return each.collect();
+        }
         let done = this.kernel.buffer("done", DType::F32, Space::Stack, index(self.lanes), Access::ReadWrite);
         let mut stmts = vec![Stmt::Store { buffer: done, index: Expr::index(0), value: total, valid: None }];
-        let start = tile.clone().times(index(self.lanes));
         let lanes = |this: &mut Lowering, extent: Expr, kind: LoopKind| {
             this.for_loop("lane", extent, kind, |this, lane| {
-                let mut at = this.decode(row.clone(), &self.rows);
-                at.push(start.clone().plus(lane.clone()));
-                let mut inputs = vec![Expr::load(done, lane)];
-                for operand in self.first_rest..this.operands.len() {
-                    inputs.push(this.load_broadcast(Argument::Operand(operand), &at));
-                }
-                let (mut stmts, value) = this.scalar(self.epilogue, &inputs);
-                stmts.push(this.store(Argument::Result(0), &at, value));
-                stmts
+                let sum = Expr::load(done, lane.clone());
+                result(this, lane, sum)
             })
         };
         let whole = lanes(this, index(self.lanes), LoopKind::Vector);

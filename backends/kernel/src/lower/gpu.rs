@@ -2,16 +2,20 @@
 //!
 //! What has no lowering here is lowered as for a processor, and its parallel loop is cut into blocks of threads.
 
+mod attention;
 mod contract;
 mod convolve;
 mod matrix;
 mod origin;
 mod product;
 mod rows;
+mod vector;
 mod vectors;
 
+pub use attention::attention;
 pub use contract::contract;
 pub use convolve::{Convolution, convolve};
+pub use rows::WARP;
 
 /// What schedules need to know of a GPU.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -36,7 +36,7 @@ pub fn normalize(
     let extent = lowering.dim(&source.shape[*last]);
     let mut row = |this: &mut Lowering, at: &[Expr], warp: Option<Expr>| {
         let fixed: Vec<(usize, Expr)> = kept.iter().copied().zip(at.iter().cloned()).collect();
-        let line = Line { extent: extent.clone(), lanes, warp };
+        let line = Line::shared(extent.clone(), lanes, warp);
         let coordinates = |outer: &[Expr], position: Expr| -> Vec<Expr> {
             let mut all = vec![Expr::index(0); rank];
             fixed.iter().for_each(|(axis, at)| all[*axis] = at.clone());

@@ -21,6 +21,14 @@ pub struct Line {
 }
 
 impl Line {
+    /// A line that a warp shares where it is given. Lines that begin anywhere have no accesses of several elements: then
+    /// neighbours go to neighbouring lanes of the warp.
+    pub fn shared(extent: Expr, lanes: u16, warp: Option<Expr>) -> Line {
+        let aligned = extent.as_index().is_some_and(|extent| extent % i64::from(lanes) == 0);
+        let lanes = if warp.is_none() || aligned { lanes } else { 1 };
+        Line { extent, lanes, warp }
+    }
+
     /// Visits every element without a result.
     pub fn for_each(
         &self,
@@ -52,7 +60,7 @@ impl Line {
     ) -> (Vec<Stmt>, Var) {
         let (tail, start) = this.assign("tail", neutral(kind, dtype));
         let mut stmts = vec![start];
-        if self.lanes == 1 {
+        if self.lanes == 1 && self.warp.is_none() {
             stmts.push(this.for_loop("s", self.extent.clone(), LoopKind::Serial, |this, at| {
                 let (mut stmts, value) = element(this, at);
                 let value = Expr::call(combine(kind), vec![Expr::Var(tail), value]);
@@ -119,7 +127,7 @@ impl Line {
     ) -> Var {
         let all =
             Expr::Load { buffer: partial, index: Box::new(Expr::index(0)), lanes: self.lanes, valid: None };
-        let lanes = Expr::ReduceLanes(kind, Box::new(all));
+        let lanes = if self.lanes == 1 { all } else { Expr::ReduceLanes(kind, Box::new(all)) };
         let (total, stmt) = this.assign("total", Expr::call(combine(kind), vec![lanes, Expr::Var(tail)]));
         stmts.push(stmt);
         total

@@ -23,7 +23,7 @@ pub fn softmax(lowering: &mut Lowering, axis: usize, log: bool) -> Result<(), Lo
     let keeps = dtype == compute && !log;
     let result = lowering.read_write(Argument::Result(0));
     let mut row = |this: &mut Lowering, at: &[Expr], warp: Option<Expr>| {
-        let line = Line { extent: extent.clone(), lanes, warp };
+        let line = Line::shared(extent.clone(), lanes, warp);
         let source = this.buffer(Argument::Operand(0));
         let index = |this: &mut Lowering, position: Expr| {
             this.linear(&seen, &[at[0].clone(), position, at[1].clone()])

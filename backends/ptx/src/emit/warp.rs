@@ -29,11 +29,14 @@ impl Emitter<'_> {
                 self.line(format!("mma.sync.aligned.{shape} {sum}, {}, {}, {sum};", tuple(&a), tuple(&b)));
                 sums.iter().for_each(|register| self.reuse.changes(register));
             }
-            WarpOp::LoadMatrices { into, buffer, index } => {
+            WarpOp::LoadMatrices { into, buffer, index, transposed } => {
                 let address = self.address(*buffer, index)?;
                 let registers = self.targets(*into, Class::Bits32, 4);
                 let registers = tuple(&registers);
-                self.line(format!("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {registers}, [{address}];"));
+                let order = if *transposed { ".trans" } else { "" };
+                self.line(format!(
+                    "ldmatrix.sync.aligned.m8n8.x4{order}.shared.b16 {registers}, [{address}];"
+                ));
             }
             WarpOp::CopyAsync { to, to_index, from, from_index, valid } => {
                 let (to, from) = (self.address(*to, to_index)?, self.address(*from, from_index)?);

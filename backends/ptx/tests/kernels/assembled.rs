@@ -8,7 +8,7 @@ use std::process::Command;
 use tcc_kernel::Kernel;
 use tcc_ptx::{Target, module};
 
-use crate::cases::{matrices, operators};
+use crate::cases::{matrices, operators, vectors};
 use crate::tiled::{Defect, matmul};
 
 /// A program of the toolkit in the user's cache.
@@ -24,11 +24,15 @@ pub fn tool(name: &str) -> Option<PathBuf> {
 fn kernels(target: &Target) -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = vec![matmul(Defect::None)];
     let matrices = if target.tensor_cores() { matrices() } else { Vec::new() };
-    for case in operators().into_iter().chain(matrices) {
+    for case in operators().into_iter().chain(vectors()).chain(matrices) {
         kernels.extend(case.lowered(target).launches.into_iter().map(|launch| launch.kernel));
     }
     if target.name == "sm_80" {
         kernels.extend(crate::functions::kernels());
+    }
+    kernels.extend(crate::weights::kernels(target));
+    if target.tensor_cores() {
+        kernels.extend(crate::flash::kernels(target));
     }
     for (number, kernel) in kernels.iter_mut().enumerate() {
         kernel.name = format!("{}_{number}", kernel.name);

@@ -150,6 +150,39 @@ pub fn square(dtype: DType, size: i64) -> Case {
     Case { name, operands: vec![ty(dtype), ty(dtype)], result: ty(DType::F32), ..case }
 }
 
+/// A product of so many rows, which a warp computes for each column.
+fn few_rows(types: [DType; 3], rows: &str, depth: &str, packed: bool) -> Case {
+    let case = matrix(types, depth, packed);
+    let [lhs, rhs, accumulator] = types;
+    let right = if packed { [depth, "24"] } else { ["m", depth] };
+    let operands = vec![tensor(lhs, &[rows, depth]), tensor(rhs, &right)];
+    let result = tensor(accumulator, &[rows, if packed { "24" } else { "m" }]);
+    Case { name: format!("{rows} rows, {}", case.name), operands, result, ..case }
+}
+
+/// Causal attention of f16 with heads of 64, four queries' heads to one of keys.
+pub fn attention16() -> Case {
+    let ty = |heads: &str| tensor(DType::F16, &["1", heads, "n", "64"]);
+    let operator = Operator::Attention { scale: 0.125.into(), softcap: 0.0.into(), causal: true, window: 0 };
+    Case {
+        name: "attention of f16, heads of 64".into(),
+        operator,
+        operands: vec![ty("8"), ty("2"), ty("2")],
+        result: ty("8"),
+        constant: false,
+    }
+}
+
+/// Products of few rows.
+pub fn vectors() -> Vec<Case> {
+    vec![
+        few_rows([DType::F32; 3], "1", "4100", true),
+        few_rows([DType::F32; 3], "3", "72", false),
+        few_rows([DType::F16, DType::F16, DType::F32], "1", "40", true),
+        few_rows([DType::U8, DType::I8, DType::I32], "2", "176", false),
+    ]
+}
+
 /// A product of few rows and columns over a deep sum, which is cut into pieces.
 pub fn deep() -> Case {
     let case = matrix([DType::F16, DType::F16, DType::F32], "1040", true);

@@ -12,7 +12,9 @@ use tcc_ptx::architecture::Resources;
 use tcc_ptx::{Target, module, sim};
 
 use crate::assembled::tool;
-use crate::cases::{Case, convolution, elementwise, matrix, operators, product, square};
+use crate::cases::{
+    Case, attention16, convolution, elementwise, matrix, operators, product, square, vectors,
+};
 use crate::execute::simulate_blocks;
 
 /// What is known of one kernel.
@@ -39,8 +41,10 @@ fn cases() -> Vec<Case> {
         matrix([DType::U8, DType::I8, DType::I32], "4096", false),
         convolution([DType::F32; 3], "64"),
         convolution([DType::U8, DType::I8, DType::I32], "64"),
+        attention16(),
         elementwise(),
     ];
+    cases.extend(vectors());
     let others = ["convolution in 12 groups", "softmax", "normalization", "attention", "transpose"];
     cases.extend(operators().into_iter().filter(|case| others.contains(&&case.name[..])));
     cases

@@ -10,7 +10,7 @@ use tcc_kernel::lower::{Argument, Lowered, Tuning};
 use tcc_ptx::schedule::{prepare, tuning};
 use tcc_ptx::{Target, module, sim};
 
-use crate::cases::{Case, deep, matrices, operators};
+use crate::cases::{Case, deep, matrices, operators, vectors};
 use crate::execute::{Random, assert_close, assert_same, interpret, simulate};
 
 /// The dimensions `n`, `k` and `m`.
@@ -120,6 +120,20 @@ fn operators_match_the_interpreter() {
             let images = case.result.shape.len() == 4;
             let sizes = if images { [sizes[0].min(3), sizes[1], sizes[2]] } else { sizes };
             check(&case, &targets[seed % 2], sizes, seed as u64);
+        }
+    }
+}
+
+#[test]
+fn few_rows_are_products_of_warps() {
+    for (target, case) in
+        ["sm_75", "sm_80"].iter().flat_map(|name| vectors().into_iter().map(move |case| (name, case)))
+    {
+        let target = Target::named(target).unwrap();
+        let text = module(&[case.lowered(&target).launches[0].kernel.clone()], &target).unwrap().text;
+        assert!(text.contains("shfl.sync"), "{}: {text}", case.name);
+        for (seed, sizes) in [[1, 1, 3], [1, 1, 1], [1, 1, 0], [1, 1, 47]].into_iter().enumerate() {
+            check(&case, &target, sizes, seed as u64);
         }
     }
 }

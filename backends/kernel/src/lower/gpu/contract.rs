@@ -9,6 +9,7 @@ use tcc_ir::types::TensorType;
 use super::Gpu;
 use super::matrix::{CHUNK, fragment, matrix_product};
 use super::product::{Extents, Part, Places, Side, product};
+use super::vector::{FEW_ROWS, vector_product};
 use crate::ir::{Expr, Stmt};
 use crate::lower::{Argument, LowerError, Lowering, PackedLayout, Packing};
 
@@ -64,6 +65,9 @@ impl Contraction<'_> {
     /// constant right operand is packed; false where an operand has no such runs.
     fn pack(&mut self, lowering: &mut Lowering) -> bool {
         let Some(inner) = self.depth.last().copied() else { return false };
+        if self.packed.is_some() {
+            return true;
+        }
         let lanes = CHUNK / lowering.operands[self.operands[0]].dtype().size() as i64;
         let whole = self.extent(inner).as_const().is_some_and(|extent| extent % lanes == 0);
         let along = |side: usize| self.labels(self.operands[side]).last() == Some(&inner);
@@ -157,6 +161,9 @@ impl Places for Contraction<'_> {
             _ => self.labels(operand).to_vec(),
         };
         let outer = &self.outer[side as usize];
+        if outer.is_empty() {
+            return labels.ends_with(&self.depth).then(|| Expr::index(0));
+        }
         let start = labels.iter().position(|label| outer.first() == Some(label))?;
         let after = start + outer.len();
         if labels.get(start..after) != Some(&outer[..]) || !labels.ends_with(&self.depth) {
@@ -238,6 +245,16 @@ pub fn contract(
     let product_of = |labels: &[u8]| Dim::product(&contraction.shape(labels));
     let dims = [&contraction.batch, &contraction.outer[0], &contraction.outer[1], &contraction.depth]
         .map(|labels| product_of(labels));
+    if let Some(rows @ 1..=FEW_ROWS) = dims[1].as_const()
+        && contraction.pack(lowering)
+    {
+        let extents = dims.clone().map(|dim| lowering.dim(&dim));
+        let [batch, rows_extent, columns, depth] = extents;
+        let extents = Extents { batch, rows: rows_extent, columns, depth };
+        if vector_product(lowering, &extents, (rows, accumulator), &contraction)? {
+            return Ok(true);
+        }
+    }
     if dims[1..].iter().any(|dim| dim.as_const().is_some_and(|extent| extent < SMALL)) {
         return Ok(false);
     }

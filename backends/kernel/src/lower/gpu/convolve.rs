@@ -4,12 +4,12 @@
 
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
-use tcc_ir::scalar::ScalarExpr;
+use tcc_ir::scalar::{Function, Scalar, ScalarExpr, ScalarOp};
 use tcc_ir::types::TensorType;
 
 use super::Gpu;
 use super::matrix::{CHUNK, fragment, matrix_product};
-use super::product::{Extents, Part, Places, Side, product};
+use super::product::{Extents, Part, Places, Side, assigned, product};
 use crate::ir::{Expr, Stmt};
 use crate::lower::{Argument, LowerError, Lowering, PackedLayout, Packing};
 
@@ -35,6 +35,26 @@ impl Convolution<'_> {
         self.strides.len()
     }
 
+    /// True where positions in the image and along the depth are known to fit 32 bits.
+    fn is_narrow(&self, lowering: &Lowering) -> bool {
+        let spatial = self.spatial();
+        let small = |extents: &[Dim]| {
+            let known = extents.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>();
+            let product = known.and_then(|extents| {
+                extents.iter().try_fold(1i64, |product, extent| product.checked_mul(*extent))
+            });
+            product.is_some_and(|product| product < 1 << 30)
+        };
+        let reach =
+            |(size, dilation): (&Dim, &i64)| size.as_const().and_then(|size| size.checked_mul(*dilation));
+        let [image, filter] = [0, 1].map(|operand: usize| &lowering.operands[operand].shape);
+        let mut taps = filter.iter().zip(self.dilations).map(reach);
+        small(&image[1..spatial + 1])
+            && small(&filter[..spatial + 1])
+            && taps.all(|reach| reach.is_some_and(|reach| reach < 1 << 30))
+            && self.low.iter().all(|low| *low < 1 << 30)
+    }
+
     /// True where each position of the result is a product of the channels at the same position of the image.
     fn is_pointwise(&self, lowering: &Lowering) -> bool {
         let spatial = self.spatial();
@@ -44,6 +64,29 @@ impl Convolution<'_> {
             && self.low.iter().all(|low| *low == 0)
             && image[..spatial + 1] == lowering.results[0].shape[..spatial + 1]
     }
+}
+
+/// Coordinates of a position of 32 bits among constant extents.
+fn decode_narrow(
+    lowering: &mut Lowering,
+    stmts: &mut Vec<Stmt>,
+    position: Expr,
+    extents: &[Dim],
+) -> Vec<Expr> {
+    let mut rest = position;
+    let mut at = Vec::new();
+    for (axis, extent) in extents.iter().enumerate().rev() {
+        if axis == 0 {
+            at.push(rest.clone());
+            break;
+        }
+        let extent = Expr::Const(Scalar::integer(DType::I32, extent.as_const().unwrap_or(1)));
+        let digit = Expr::call(Function::Rem, vec![rest.clone(), extent.clone()]);
+        at.push(assigned(lowering, stmts, "digit", digit));
+        rest = assigned(lowering, stmts, "rest", Expr::call(Function::Div, vec![rest, extent]));
+    }
+    at.reverse();
+    at
 }
 
 impl Places for Convolution<'_> {
@@ -61,17 +104,25 @@ impl Places for Convolution<'_> {
         }
         let shape = lowering.results[0].shape.clone();
         let at = lowering.decode(position, &shape[..self.spatial() + 1]);
+        let narrow = self.is_narrow(lowering);
         let mut part = Part { stmts: Vec::new(), at: Vec::new() };
+        let mut corner = Vec::new();
         for (axis, value) in at.into_iter().enumerate() {
             // Where the window starts, which may be before the image.
             let value = match axis.checked_sub(1) {
                 Some(axis) => value.times(Expr::index(self.strides[axis])).minus(Expr::index(self.low[axis])),
                 None => value,
             };
-            let (var, stmt) = lowering.assign("start", value);
-            part.stmts.push(stmt);
-            part.at.push(Expr::Var(var));
+            corner.push(assigned(lowering, &mut part.stmts, "start", value));
         }
+        for start in &corner {
+            let start = if narrow { start.clone().cast(DType::I64, DType::I32) } else { start.clone() };
+            part.at.push(assigned(lowering, &mut part.stmts, "start", start));
+        }
+        corner.push(Expr::index(0));
+        let image = lowering.operands[0].shape.clone();
+        let place = lowering.linear(&image, &corner);
+        part.at.push(assigned(lowering, &mut part.stmts, "corner", place));
         part
     }
 
@@ -79,18 +130,37 @@ impl Places for Convolution<'_> {
         if side == Side::Columns {
             return Part { stmts: Vec::new(), at: vec![position] };
         }
-        let shape = lowering.operands[1].shape.clone();
-        let at = lowering.decode(position, &shape[..self.spatial() + 1]);
+        let spatial = self.spatial();
+        let filter = lowering.operands[1].shape.clone();
+        let narrow = self.is_narrow(lowering);
         let mut part = Part { stmts: Vec::new(), at: Vec::new() };
+        let at = if narrow {
+            let position =
+                assigned(lowering, &mut part.stmts, "narrow", position.cast(DType::I64, DType::I32));
+            decode_narrow(lowering, &mut part.stmts, position, &filter[..spatial + 1])
+        } else {
+            lowering.decode(position, &filter[..spatial + 1])
+        };
         for (axis, value) in at.into_iter().enumerate() {
             let value = match self.dilations.get(axis) {
-                Some(dilation) => value.times(Expr::index(*dilation)),
-                None => value,
+                Some(dilation) if *dilation != 1 => {
+                    let dtype = if narrow { DType::I32 } else { DType::I64 };
+                    let dilation = Expr::Const(Scalar::integer(dtype, *dilation));
+                    Expr::call(Function::Mul, vec![value, dilation])
+                }
+                _ => value,
             };
-            let (var, stmt) = lowering.assign("tap", value);
-            part.stmts.push(stmt);
-            part.at.push(Expr::Var(var));
+            part.at.push(assigned(lowering, &mut part.stmts, "tap", value));
         }
+        let wide = |tap: &Expr| match narrow {
+            true => tap.clone().cast(DType::I32, DType::I64),
+            false => tap.clone(),
+        };
+        let mut offsets = vec![Expr::index(0)];
+        offsets.extend(part.at.iter().map(wide));
+        let image = lowering.operands[0].shape.clone();
+        let place = lowering.linear(&image, &offsets);
+        part.at.push(assigned(lowering, &mut part.stmts, "offset", place));
         part
     }
 
@@ -116,23 +186,36 @@ impl Places for Convolution<'_> {
             let index = depth[0].clone().times(columns).plus(outer[0].clone());
             return (Expr::load(buffer, index), None);
         }
+        // One addition finds the element, as places in the image are linear.
+        let spatial = self.spatial();
+        let place = outer[spatial + 1].clone().plus(depth[spatial + 1].clone());
+        let image = Expr::load(lowering.buffer(Argument::Operand(0)), place);
+        // Every position is inside where there is one tap and no padding.
+        if self.is_pointwise(lowering) {
+            return (image, None);
+        }
         let shape = lowering.operands[0].shape.clone();
-        let mut at = vec![outer[0].clone()];
+        let narrow = self.is_narrow(lowering);
         let mut inside: Option<Expr> = None;
-        for axis in 0..self.spatial() {
-            let position = outer[axis + 1].clone().plus(depth[axis].clone());
-            let extent = lowering.dim(&shape[axis + 1]);
-            let within = Expr::index(0).less_equal(position.clone()).both(position.clone().less(extent));
+        for axis in 0..spatial {
+            let position = Expr::call(Function::Add, vec![outer[axis + 1].clone(), depth[axis].clone()]);
+            let within = match shape[axis + 1].as_const().filter(|_| narrow) {
+                // What is before the image is large without its sign.
+                Some(extent) => {
+                    let extent = Expr::Const(Scalar::integer(DType::U32, extent));
+                    Expr::Call(ScalarOp::Bitcast(DType::U32), vec![position]).less(extent)
+                }
+                None => {
+                    let extent = lowering.dim(&shape[axis + 1]);
+                    Expr::index(0).less_equal(position.clone()).both(position.less(extent))
+                }
+            };
             inside = Some(match inside {
                 Some(inside) => inside.both(within),
                 None => within,
             });
-            at.push(position);
         }
-        at.push(depth[self.spatial()].clone());
-        // Every position is inside where there is one tap and no padding.
-        let inside = inside.filter(|_| !self.is_pointwise(lowering));
-        (lowering.load(Argument::Operand(0), &at), inside)
+        (image, inside)
     }
 
     fn pitch(&self, lowering: &mut Lowering, side: Side) -> Option<Expr> {

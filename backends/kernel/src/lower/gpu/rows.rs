@@ -10,7 +10,7 @@ use crate::lower::reduce::combine;
 use crate::warp::WarpOp;
 
 /// Lanes of a warp.
-const WARP: i64 = 32;
+pub const WARP: i64 = 32;
 
 /// Warps of a block.
 const WARPS: i64 = 4;
@@ -20,6 +20,9 @@ const SMALL: i64 = 64;
 
 /// Computes a row from its coordinates and, in a warp, the number of the lane.
 type Row<'r, 'l> = dyn FnMut(&mut Lowering<'l>, &[Expr], Option<Expr>) -> Vec<Stmt> + 'r;
+
+/// Computes a task from its number and, in a warp, the number of the lane.
+type Task<'t, 'l> = dyn FnMut(&mut Lowering<'l>, Expr, Option<Expr>) -> Vec<Stmt> + 't;
 
 impl<'l> Lowering<'l> {
     /// A nest over rows of consecutive elements that are worth a warp each on a GPU and a task each elsewhere.
@@ -34,19 +37,39 @@ impl<'l> Lowering<'l> {
             return self.parallel_rows(shape, &mut |this, at| body(this, at, None));
         }
         let tasks = self.dim(&Dim::product(shape));
+        vec![self.warps("row", tasks, &mut |this, row, lane| {
+            let at = this.decode(row, shape);
+            body(this, &at, Some(lane))
+        })]
+    }
+
+    /// A loop over tasks that are worth a warp each on a GPU, whose body gets the lane, and run in parallel elsewhere.
+    pub fn shared_tasks(&mut self, name: &str, tasks: Expr, body: &mut Task<'_, 'l>) -> Stmt {
+        match self.tuning.gpu {
+            Some(_) => self.warps(name, tasks, &mut |this, task, lane| body(this, task, Some(lane))),
+            None => self.for_loop(name, tasks, LoopKind::Parallel, |this, task| body(this, task, None)),
+        }
+    }
+
+    /// A warp for each task, with its lane.
+    pub fn warps(
+        &mut self,
+        name: &str,
+        tasks: Expr,
+        body: &mut dyn FnMut(&mut Lowering<'l>, Expr, Expr) -> Vec<Stmt>,
+    ) -> Stmt {
         let blocks = tasks.clone().over_up(Expr::index(WARPS));
-        vec![self.for_loop("block", blocks, LoopKind::Grid(0), |this, block| {
+        self.for_loop("block", blocks, LoopKind::Grid(0), |this, block| {
             vec![this.for_loop("thread", Expr::index(WARP * WARPS), LoopKind::Thread(0), |this, thread| {
-                let row = block.times(Expr::index(WARPS)).plus(thread.clone().over(Expr::index(WARP)));
-                let (row, assign) = this.assign("row", row);
+                let task = block.times(Expr::index(WARPS)).plus(thread.clone().over(Expr::index(WARP)));
+                let (task, assign) = this.assign(name, task);
                 let (lane, assign_lane) = this.assign("lane", thread.remainder(Expr::index(WARP)));
-                let at = this.decode(row.into(), shape);
-                // All lanes of a warp have one row.
-                let condition = Expr::Var(row).less(tasks.clone());
-                let then = body(this, &at, Some(lane.into()));
+                // All lanes of a warp have one task.
+                let condition = Expr::Var(task).less(tasks.clone());
+                let then = body(this, task.into(), lane.into());
                 vec![assign, assign_lane, Stmt::If { condition, then, otherwise: Vec::new() }]
             })]
-        })]
+        })
     }
 
     /// Visits the elements of a row that belong to a lane: vectors of `lanes` in turn, and of the rest one a lane.
@@ -89,5 +112,23 @@ impl<'l> Lowering<'l> {
             mask /= 2;
         }
         stmts
+    }
+
+    /// The sum over the lanes of a warp of each element of a vector of f32; every lane gets the result.
+    pub fn combine_vectors(&mut self, value: &Expr) -> (Vec<Stmt>, Expr) {
+        let count = self.kernel.type_of(value).lanes;
+        let mut stmts = Vec::new();
+        let mut sums: Option<Expr> = None;
+        for element in 0..count {
+            let part = Expr::Shuffle(Box::new(value.clone()), Box::new(value.clone()), vec![element]);
+            let (part, stmt) = self.assign("part", part);
+            stmts.push(stmt);
+            stmts.extend(self.combine_lanes(ReduceKind::Sum, DType::F32, part));
+            sums = Some(match sums {
+                Some(sums) => Expr::Shuffle(Box::new(sums), Box::new(part.into()), (0..=element).collect()),
+                None => part.into(),
+            });
+        }
+        (stmts, sums.unwrap_or_else(|| value.clone()))
     }
 }

@@ -45,10 +45,11 @@ pub fn truth() -> Expr {
 
 /// First word of a chunk of a row of `chunks`. Chunks change places by row, so that neither the copies nor the loads of eight rows
 /// meet a bank twice; eight rows on, all is as before.
-fn place(row: Expr, chunk: Expr, chunks: i64) -> Expr {
-    // Rows that fill the 32 banks together keep one order.
+pub fn place(row: Expr, chunk: Expr, chunks: i64) -> Expr {
+    // Rows that fill the 32 banks together keep one order; orders differ in the bits that stay among the chunks.
     let rows = Expr::index((8 / chunks).max(1));
-    let turn = row.clone().over(rows).remainder(Expr::index(chunks.min(8)));
+    let orders = Expr::index(1 << chunks.trailing_zeros().min(3));
+    let turn = row.clone().over(rows).remainder(orders);
     let turned = Expr::call(Function::BitXor, vec![chunk, turn]);
     row.times(Expr::index(chunks * CHUNK_WORDS)).plus(turned.times(Expr::index(CHUNK_WORDS)))
 }
@@ -196,7 +197,12 @@ impl Operand {
         let loads = self.fragments[parity as usize].iter().enumerate().map(|(part, into)| {
             let offset = Expr::index(self.start + part as i64 * 16 * self.row);
             let index = base.clone().plus(offset);
-            Stmt::Warp(WarpOp::LoadMatrices { into: *into, buffer: pipeline.buffer, index })
+            Stmt::Warp(WarpOp::LoadMatrices {
+                into: *into,
+                buffer: pipeline.buffer,
+                index,
+                transposed: false,
+            })
         });
         loads.collect()
     }
