@@ -179,6 +179,8 @@ impl Data {
         self.0.digest.get_or_init(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(self.0.dtype.text().as_bytes());
+            // The rank tells extents from elements: `[0]` without elements from a scalar zero.
+            hasher.update(&(self.0.shape.len() as u64).to_le_bytes());
             for dim in &self.0.shape {
                 hasher.update(&(*dim as u64).to_le_bytes());
             }
@@ -292,6 +294,13 @@ mod tests {
                 assert!(uniform.reshaped(&[count + 1]).is_err());
             }
         }
+    }
+
+    #[test]
+    fn extents_are_not_elements() {
+        let zero = |shape: &[usize], count: usize| Data::from_i64(shape, &vec![0; count]).unwrap();
+        assert_ne!(zero(&[0], 0).digest(), zero(&[], 1).digest());
+        assert_ne!(zero(&[1, 0], 0).digest(), Data::from_i64(&[1], &[0]).unwrap().digest());
     }
 
     #[test]
