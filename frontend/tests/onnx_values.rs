@@ -214,3 +214,30 @@ proptest! {
         prop_assert_eq!(&results[1].1, &(0..limit).map(|i| i as f64).collect::<Vec<_>>());
     }
 }
+
+/// A scalar or a vector, then a vector again: what follows the choice is in both branches.
+#[test]
+fn branches_may_differ_in_rank() {
+    let branch = |node: NodeProto| graph(&[], &["z"], vec![node]);
+    let sum = with(node("ReduceSum", &["x"], &["z"]), integer("keepdims", 0));
+    let choice = with(node("If", &["c"], &["y"]), subgraph("then_branch", branch(sum)));
+    let choice = with(choice, subgraph("else_branch", branch(node("Neg", &["x"], &["z"]))));
+    let nodes = vec![
+        choice,
+        node("Add", &["y", "y"], &["twice"]),
+        node("Reshape", &["twice", "all"], &["flat"]),
+        node("Neg", &["x"], &["apart"]),
+    ];
+    let graph = GraphProto {
+        input: vec![typed("c", DataType::Bool, &[]), typed("x", DataType::Float, &["n"])],
+        initializer: vec![int64s("all", &[-1])],
+        ..graph(&[], &["flat", "apart"], nodes)
+    };
+    let x = Tensor::from_numbers(DType::F32, &[3], &[1.0, 2.0, 4.0]).unwrap();
+    for (condition, expected) in [(1.0, vec![14.0]), (0.0, vec![-2.0, -4.0, -8.0])] {
+        let condition = Tensor::from_numbers(DType::Bool, &[], &[condition]).unwrap();
+        let results = run(model(graph.clone()), vec![condition, x.clone()]);
+        assert_eq!(results[0], (vec![expected.len()], expected));
+        assert_eq!(results[1].1, [-1.0, -2.0, -4.0]);
+    }
+}

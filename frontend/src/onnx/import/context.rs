@@ -4,6 +4,7 @@ use super::super::error::{NodeError, OnnxError};
 use super::super::graph::{Graph, Node};
 use super::super::tensor::{Payload, Tensor};
 use super::super::value::{Dimension, ValueInfo, ValueType};
+use super::continuation::Done;
 use super::known::Known;
 use super::refusal::{Refusal, unsupported};
 use super::scope::{Binding, Scopes};
@@ -42,6 +43,8 @@ pub(crate) struct Context<'o> {
     pub(super) depth: usize,
     /// Truth values that say whether two sizes are equal.
     pub(super) conditions: HashMap<Value, (Dim, Dim)>,
+    /// How many branches around the current node have taken in what follows them.
+    pub(super) continued: usize,
 }
 
 impl<'o> Context<'o> {
@@ -58,6 +61,7 @@ impl<'o> Context<'o> {
             bound: HashMap::new(),
             depth: 0,
             conditions: HashMap::new(),
+            continued: 0,
         }
     }
 
@@ -93,7 +97,17 @@ impl<'o> Context<'o> {
             let binding = self.constant(name, tensor)?;
             self.scopes.bind(name, binding);
         }
-        graph.nodes.iter().try_for_each(|node| self.node(node))
+        self.nodes(&graph.nodes, &graph.outputs)
+    }
+
+    /// Imports nodes that lead to these outputs.
+    pub(super) fn nodes(&mut self, nodes: &[Node], outputs: &[ValueInfo]) -> Result<(), OnnxError> {
+        for (index, node) in nodes.iter().enumerate() {
+            if let Done::NotJoined(reason) = self.node(node)? {
+                return self.continue_in_branches(node, &nodes[index + 1..], outputs, reason);
+            }
+        }
+        Ok(())
     }
 
     /// Imports a subgraph in place, in a scope of its own, and returns what its outputs are bound to.
@@ -149,7 +163,7 @@ impl<'o> Context<'o> {
     fn output_error(&self, output: &ValueInfo, refusal: Refusal) -> OnnxError {
         let reason = match refusal {
             Refusal::Invalid(error) => error.to_string(),
-            Refusal::Unsupported(reason) => reason,
+            Refusal::Unsupported(reason) | Refusal::Branches(reason) => reason,
             Refusal::RunTime { name, .. } => format!("{name} is not known"),
             Refusal::Nested(error) => return *error,
             Refusal::Depends => String::new(),
@@ -157,7 +171,7 @@ impl<'o> Context<'o> {
         OnnxError::Value { value: output.name.clone(), reason }
     }
 
-    fn node(&mut self, node: &Node) -> Result<(), OnnxError> {
+    fn node(&mut self, node: &Node) -> Result<Done, OnnxError> {
         self.builder.set_location(Location::named(&node.id.name));
         let before = self.builder.function().types.len();
         let lowered = self.lower(node).and_then(|bindings| self.check_extents(before).map(|()| bindings));
@@ -179,8 +193,9 @@ impl<'o> Context<'o> {
                         });
                     }
                 }
-                return Ok(());
+                return Ok(Done::Bound);
             }
+            Err(Refusal::Branches(reason)) => return Ok(Done::NotJoined(reason)),
             Err(Refusal::Invalid(source)) => {
                 let source = match source {
                     NodeError::Operands(reason) => NodeError::Operands(reason + &self.advice_on_sizes()),
@@ -198,12 +213,20 @@ impl<'o> Context<'o> {
             Err(Refusal::Depends) => None,
         };
         if let Some((reason, input)) = reason {
-            self.unsupported.push(Unsupported { node: node.id.clone(), reason, input });
+            self.refuse(node, reason, input);
         }
         for output in node.outputs.iter().filter(|output| !output.is_empty()) {
             self.scopes.bind(output, Binding::Refused);
         }
-        Ok(())
+        Ok(Done::Bound)
+    }
+
+    /// Adds a node to those that are not supported, once however often it is met.
+    pub(super) fn refuse(&mut self, node: &Node, reason: String, input: Option<String>) {
+        let refused = Unsupported { node: node.id.clone(), reason, input };
+        if !self.unsupported.contains(&refused) {
+            self.unsupported.push(refused);
+        }
     }
 
     /// Refuses extents that came out negative and tensors that no memory holds, in the types of all values since the first
@@ -347,7 +370,7 @@ impl<'o> Context<'o> {
         let refused = |reason: String| OnnxError::Value { value: name.to_owned(), reason };
         to_data(tensor).map(Binding::Data).map_err(|refusal| match refusal {
             Refusal::Invalid(error) => refused(error.to_string()),
-            Refusal::Unsupported(reason) => refused(reason),
+            Refusal::Unsupported(reason) | Refusal::Branches(reason) => refused(reason),
             _ => refused("the tensor is not supported".into()),
         })
     }

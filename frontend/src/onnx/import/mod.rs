@@ -9,6 +9,7 @@
 mod arity;
 mod attributes;
 mod context;
+mod continuation;
 pub mod known;
 mod known_operators;
 mod ops;

@@ -18,6 +18,8 @@ pub(crate) enum Refusal {
         /// What it is called in the operator's definition.
         name: &'static str,
     },
+    /// The branches of an `If` give values that no type holds; the text names both types.
+    Branches(String),
     /// An operand comes from a node that was refused before.
     Depends,
     /// An error in a subgraph.

@@ -68,7 +68,7 @@ fn branch(context: &mut Context<'_>, graph: &Graph) -> Result<Region, Refusal> {
 
 impl Context<'_> {
     /// The type that holds values of either type: extents that differ become symbols.
-    fn join(&mut self, a: &Type, b: &Type) -> Result<Type, Refusal> {
+    pub(in super::super) fn join(&mut self, a: &Type, b: &Type) -> Result<Type, Refusal> {
         match (a, b) {
             _ if a == b => Ok(a.clone()),
             (Type::Tensor(a), Type::Tensor(b)) if a.element == b.element && a.rank() == b.rank() => {
@@ -82,7 +82,7 @@ impl Context<'_> {
             }
             (Type::Sequence(a), Type::Sequence(b)) => Ok(Type::Sequence(Box::new(self.join(a, b)?))),
             (Type::Optional(a), Type::Optional(b)) => Ok(Type::Optional(Box::new(self.join(a, b)?))),
-            _ => Err(unsupported(format!("the branches give values of different types, {a} and {b}"))),
+            _ => Err(Refusal::Branches(format!("the branches give values of different types, {a} and {b}"))),
         }
     }
 
@@ -155,7 +155,7 @@ impl Context<'_> {
         }
     }
 
-    fn check_condition(&self, value: Value) -> Result<(), Refusal> {
+    pub(in super::super) fn check_condition(&self, value: Value) -> Result<(), Refusal> {
         match self.dtype(value)? {
             DType::Bool => Ok(()),
             other => Err(operands(format!("the condition is of type {other}, not a truth value"))),
