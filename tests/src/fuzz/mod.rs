@@ -10,8 +10,10 @@
 //! A new format is one such file, its line in [`READERS`], and a target of three lines.
 
 mod bundle;
+mod gguf;
 mod mutate;
 mod onnx;
+mod safetensors;
 mod tir;
 
 use arbitrary::{Result, Unstructured};
@@ -31,7 +33,8 @@ pub struct Reader {
 }
 
 /// Every reader.
-pub const READERS: &[Reader] = &[onnx::READER, bundle::READER, tir::READER];
+pub const READERS: &[Reader] =
+    &[onnx::READER, gguf::READER, safetensors::READER, bundle::READER, tir::READER];
 
 /// The most changes to one seed.
 const MOST_CHANGES: usize = 4;
