@@ -18,6 +18,7 @@ pub mod egraph;
 pub mod error;
 pub mod inline;
 pub mod kvcache;
+pub mod memory_order;
 pub mod pipeline;
 pub mod program;
 pub mod quantize;

@@ -7,7 +7,9 @@ use tcc_ir::module::Module;
 use crate::context::Context;
 use crate::error::Error;
 use crate::rules;
-use crate::{common_subexpressions, constant_folding, dead_code, egraph, inline, kvcache, quantize};
+use crate::{
+    common_subexpressions, constant_folding, dead_code, egraph, inline, kvcache, memory_order, quantize,
+};
 
 /// A pass.
 #[derive(Clone, Copy)]
@@ -48,6 +50,11 @@ pub const PASSES: &[Pass] = &[
         doc: "Brings products of one value with packed weights together.",
         run: quantize::neighbours::run,
     },
+    Pass {
+        name: "memory-order",
+        doc: "Reorders operations where that takes less memory.",
+        run: memory_order::run,
+    },
     Pass { name: "dce", doc: "Removes operations that nothing needs.", run: dead_code::run },
     Pass { name: "cse", doc: "Merges equal operations.", run: common_subexpressions::run },
     Pass {
@@ -77,6 +84,7 @@ pub const DEFAULT: &[&str] = &[
     "fold-weights",
     "cse",
     "dce",
+    "memory-order",
     "neighbours",
     "kvcache",
 ];

@@ -10,6 +10,8 @@ mod kernels;
 mod requirements;
 mod steps;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod uses;
 mod work;
 

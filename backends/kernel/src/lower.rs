@@ -14,6 +14,7 @@ mod contract;
 mod convolve;
 mod gather;
 mod gpu;
+mod halo;
 mod movement;
 mod normalize;
 mod packing;
@@ -32,6 +33,8 @@ mod tiled_attention;
 mod transposed;
 mod window;
 mod winograd;
+
+use std::ops::Range;
 
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
@@ -68,9 +71,9 @@ pub struct Launch {
     pub kernel: Kernel,
     /// One entry for each kernel argument.
     pub arguments: Vec<Argument>,
-    /// True where element `i` of every equally sized operand is read before element `i` of the result is written and not
-    /// after, so that result and operand may share memory.
-    pub in_place: bool,
+    /// Operands whose memory the result may take where they are as large: element `i` of them is read before element `i` of
+    /// the result is written and not after, and nothing else is read with it.
+    pub in_place: Range<usize>,
 }
 
 /// Kernels of one operation, in the order in which they run.

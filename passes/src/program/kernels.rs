@@ -20,11 +20,14 @@ impl Kernels {
     /// Adds a kernel, or returns the equal one.
     pub fn add(&mut self, mut kernel: Kernel) -> u32 {
         let base = std::mem::take(&mut kernel.name);
-        // The debug form is the whole structure, so equal forms are equal kernels; dimension names stay out of it because
-        // kernels number their dimensions.
+        // The debug form is the whole structure, so equal forms are equal kernels. Names stay out of it: kernels number their
+        // dimensions, and the copies of a concatenation differ in nothing else than which operand they read.
         let dims = std::mem::take(&mut kernel.dims);
+        let names: Vec<String> =
+            kernel.buffers.iter_mut().map(|buffer| std::mem::take(&mut buffer.name)).collect();
         let key = format!("{kernel:?}");
         kernel.dims = dims;
+        kernel.buffers.iter_mut().zip(names).for_each(|(buffer, name)| buffer.name = name);
         if let Some(known) = self.known.get(&key) {
             return *known;
         }

@@ -372,7 +372,7 @@ impl<'a> ProgramBuilder<'a> {
     }
 
     fn kernel(&mut self, operation: &Operation, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
-        for prepared in self.prepare(operation)? {
+        for prepared in self.prepare(operation, true)? {
             self.launch(operation, prepared, steps)?;
         }
         Ok(())
@@ -387,7 +387,7 @@ impl<'a> ProgramBuilder<'a> {
         let mut together: Option<Prepared> = None;
         for operation in operations {
             self.position += 1;
-            for next in self.prepare(operation)? {
+            for next in self.prepare(operation, false)? {
                 together = Some(match together.take() {
                     None => next,
                     Some(before) => match side_by_side(&before.kernel, &next.kernel) {
@@ -415,7 +415,9 @@ impl<'a> ProgramBuilder<'a> {
     }
 
     /// The kernels of an operation with what they are called with.
-    fn prepare(&mut self, operation: &Operation) -> Result<Vec<Prepared>, ProgramError> {
+    ///
+    /// An operation that is `alone` in its step may work in place: another one might still read what it takes.
+    fn prepare(&mut self, operation: &Operation, alone: bool) -> Result<Vec<Prepared>, ProgramError> {
         let location = operation.location.text();
         let types = |builder: &Self, values: &[Value]| -> Result<Vec<TensorType>, ProgramError> {
             values.iter().map(|value| builder.ty(*value, location).cloned()).collect()
@@ -426,7 +428,7 @@ impl<'a> ProgramBuilder<'a> {
         let name = operation.operator.name();
         let lowered = lower(&operation.operator, &operands, &results, &constant, name, &self.options.tuning)
             .map_err(|source| ProgramError::Lower { location: location.to_string(), source })?;
-        let reused = self.reusable(operation, &lowered)?;
+        let reused = if alone { self.reusable(operation, &lowered)? } else { None };
         let appended = matches!(operation.operator, Operator::KvAppend { .. });
         let result_tensors = match reused {
             // An append writes into the cache.
@@ -443,11 +445,18 @@ impl<'a> ProgramBuilder<'a> {
                 self.of_value.insert(operation.results[0], tensor);
                 vec![tensor]
             }
-            None => self.results(operation)?.0,
+            None => {
+                let tensors = self.results(operation)?.0;
+                // They live from the first kernel that writes them, not from one that prepares what it reads.
+                tensors.iter().for_each(|tensor| self.tensors.not_before_use(*tensor));
+                tensors
+            }
         };
         let mut temporaries = Vec::new();
         for ty in &lowered.temporaries {
-            temporaries.push(self.tensors.add_result(&self.symbols, "", ty, self.next_step)?);
+            let tensor = self.tensors.add_result(&self.symbols, "", ty, self.next_step)?;
+            self.tensors.not_before_use(tensor);
+            temporaries.push(tensor);
         }
         let mut packed = Vec::new();
         for packing in &lowered.packings {
@@ -546,15 +555,14 @@ impl<'a> ProgramBuilder<'a> {
         Ok(())
     }
 
-    /// An operand whose memory the result may take: it dies here, has the same size, and the kernel reads each element
-    /// before it writes it.
+    /// An operand whose memory the result may take: it dies here, has the same size, and the kernel that writes the result
+    /// reads each element before it writes it.
     fn reusable(&mut self, operation: &Operation, lowered: &Lowered) -> Result<Option<Value>, ProgramError> {
-        let (true, [result]) =
-            (lowered.launches.iter().all(|launch| launch.in_place), &operation.results[..])
-        else {
+        let ([preparing @ .., last], [result]) = (&lowered.launches[..], &operation.results[..]) else {
             return Ok(None);
         };
-        if lowered.launches.len() != 1 {
+        let writes = |argument: &Argument| matches!(argument, Argument::Result(_));
+        if preparing.iter().any(|launch| launch.arguments.iter().any(writes)) {
             return Ok(None);
         }
         let wanted = self.ty(*result, "")?.clone();
@@ -562,8 +570,18 @@ impl<'a> ProgramBuilder<'a> {
         if self.function.body.results.contains(result) {
             return Ok(None);
         }
-        for operand in &operation.operands {
+        for (place, operand) in operation.operands.iter().enumerate() {
             let ty = self.ty(*operand, "")?;
+            // The same memory may also be an operand that is read elsewhere.
+            let root = self.uses.root(*operand);
+            let elsewhere = operation
+                .operands
+                .iter()
+                .enumerate()
+                .any(|(other, value)| !last.in_place.contains(&other) && self.uses.root(*value) == root);
+            if !last.in_place.contains(&place) || elsewhere {
+                continue;
+            }
             if ty.shape != wanted.shape || ty.dtype().bits() != wanted.dtype().bits() {
                 continue;
             }

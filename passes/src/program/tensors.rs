@@ -128,6 +128,13 @@ impl Tensors {
         }
     }
 
+    /// Lets a new tensor live from the first step that uses it.
+    pub fn not_before_use(&mut self, id: TensorId) {
+        if let Storage::Arena { first_step, last_step, .. } = &mut self.infos[id as usize].storage {
+            (*first_step, *last_step) = (u32::MAX, 0);
+        }
+    }
+
     /// Lets everything that is alive before a loop and used in it live to its end.
     pub fn extend_over_loop(&mut self, start: u32, end: u32) {
         for info in &mut self.infos {

@@ -1,5 +1,7 @@
 //! The state of a lowering: the kernel under construction, its operands and results, and index arithmetic.
 
+use std::ops::Range;
+
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
@@ -32,6 +34,9 @@ impl Tuning {
         (self.vector_bits / dtype.bits().max(8) as u32).max(1) as u16
     }
 }
+
+/// Terms of an extent up to which a kernel computes it from its parts.
+const MOST_TERMS: usize = 8;
 
 /// A lowering in progress; its current kernel is completed by [`Lowering::launch`].
 pub struct Lowering<'a> {
@@ -84,17 +89,23 @@ impl<'a> Lowering<'a> {
         LowerError::Malformed { operator: self.operator, reason: reason.into() }
     }
 
-    /// The kernel dimension of a symbolic extent as an expression.
+    /// The kernel dimension of a symbolic extent as an expression. A long sum is a dimension of its own, so that what a kernel
+    /// computes, and how long it takes to compile, does not grow with the number of parts that were joined.
     pub fn dim(&mut self, dim: &Dim) -> Expr {
         let dims = &mut self.kernel.dims;
-        Expr::dim(dim, &mut |atom| {
-            let name = atom.to_string();
+        let mut number = |name: String| {
             let position = dims.iter().position(|known| *known == name).unwrap_or_else(|| {
                 dims.push(name);
                 dims.len() - 1
             });
             position as u32
-        })
+        };
+        let terms = dim.monomials();
+        // Kernel dimensions are not negative.
+        if terms.len() > MOST_TERMS && terms.iter().all(|(coefficient, _)| *coefficient > 0) {
+            return Expr::Dim(number(dim.to_string()));
+        }
+        Expr::dim(dim, &mut |atom| number(atom.to_string()))
     }
 
     /// Type of what an argument stands for.
@@ -235,8 +246,18 @@ impl<'a> Lowering<'a> {
         (stmts, resolve(&expr.result, &nodes))
     }
 
-    /// Completes the current kernel and starts the next.
+    /// Completes the current kernel and starts the next. The result may take the memory of any operand, or of none.
     pub fn launch(&mut self, body: Vec<Stmt>, in_place: bool) {
+        self.launch_over(body, if in_place { 0..self.operands.len() } else { 0..0 });
+    }
+
+    /// As [`Lowering::launch`] of a kernel whose epilogue reads the operands after the first two once, where it writes: the
+    /// result may take the memory of one of them if each element is written once.
+    pub fn launch_epilogue(&mut self, body: Vec<Stmt>, writes_once: bool) {
+        self.launch_over(body, if writes_once { 2..self.operands.len() } else { 0..0 });
+    }
+
+    fn launch_over(&mut self, body: Vec<Stmt>, in_place: Range<usize>) {
         let number = self.lowered.launches.len() + 1;
         let next = Kernel::new(&format!("{}_{number}", self.name));
         let mut kernel = std::mem::replace(&mut self.kernel, next);

@@ -105,6 +105,16 @@ pub struct Nest {
     pub rows: Option<i64>,
     /// Where the loop over tiles of lanes goes.
     pub lanes_at: LanesAt,
+    /// How many of the outer loops share the tasks, with the loop over tiles of lanes if that is outermost; all loops where
+    /// nothing is said.
+    pub joined: Option<usize>,
+}
+
+impl Nest {
+    /// True where the tiles do not overlap.
+    fn writes_once(&self, tile: Tile) -> bool {
+        self.row.is_none() || self.rows.is_some_and(|rows| rows % tile.rows == 0)
+    }
 }
 
 /// Position of the loop over tiles of lanes: the further out, the fewer times the vector operand is read.
@@ -118,12 +128,22 @@ pub enum LanesAt {
     Outermost,
 }
 
+/// The schedule of a [`Nest`].
+pub struct Scheduled {
+    /// Counter of the parallel loop.
+    pub task: Var,
+    /// True where every result element is written once.
+    pub writes_once: bool,
+}
+
 /// Tiles, vectorizes and parallelizes the nest that is the kernel's body.
-pub fn schedule(lowering: &mut Lowering, nest: Nest, tile: Tile) -> Result<(), LowerError> {
+pub fn schedule(lowering: &mut Lowering, nest: Nest, tile: Tile) -> Result<Scheduled, LowerError> {
+    let writes_once = nest.writes_once(tile);
     let kernel = &mut lowering.kernel;
     let (lane_tile, lane) = kernel.split(nest.lane, tile.lanes, Tail::Predicate)?;
     kernel.vectorize(lane)?;
     let mut loops = nest.outer.clone();
+    let outermost = nest.row.is_some() && nest.lanes_at == LanesAt::Outermost;
     match nest.row {
         Some(row) => {
             kernel.interchange(row)?;
@@ -155,11 +175,11 @@ pub fn schedule(lowering: &mut Lowering, nest: Nest, tile: Tile) -> Result<(), L
         }
     }
     let mut task = loops[0];
-    for _ in 1..loops.len() {
+    for _ in 1..nest.joined.map_or(loops.len(), |joined| joined + usize::from(outermost)) {
         task = kernel.fuse(task)?;
     }
     kernel.parallel(task)?;
-    Ok(())
+    Ok(Scheduled { task, writes_once })
 }
 
 /// Lowers a contraction; see the module documentation.
@@ -415,9 +435,10 @@ fn build(
             Some(bytes) if bytes <= lowering.tuning.l2_bytes / 2 => LanesAt::InsideRows,
             _ => LanesAt::OutsideRows,
         },
+        joined: None,
     };
-    schedule(lowering, schedule_nest, plan.tile)?;
+    let scheduled = schedule(lowering, schedule_nest, plan.tile)?;
     let body = std::mem::take(&mut lowering.kernel.body);
-    lowering.launch(body, false);
+    lowering.launch_epilogue(body, scheduled.writes_once);
     Ok(())
 }

@@ -11,6 +11,7 @@ use tcc_ir::words::{Layout, PadKind};
 
 use super::contract::{LanesAt, Nest, Tile, multiplies_bytes, multiply_add, schedule};
 use super::gpu;
+use super::halo::Window;
 use super::winograd::{Plan, winograd};
 use super::{Argument, LowerError, Lowering, PackedLayout, Packing};
 use crate::ir::{Access, Expr, LoopKind, Space, Stmt, Var};
@@ -201,8 +202,11 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     let spatial = geometry.spatial;
     let (input, filter, result) =
         (lowering.operands[0].clone(), lowering.operands[1].clone(), lowering.results[0].clone());
-    // Padding is written out once, so that the inner loops have no conditions.
-    let source = if geometry.low.iter().chain(&geometry.high).any(|pad| *pad != 0) {
+    // Padding is written out, so that the inner loops have no conditions: each task's lines into scratch memory, or once for
+    // all where a task is less than a line.
+    let pads = geometry.low.iter().chain(&geometry.high).any(|pad| *pad != 0);
+    let window = (pads && Window::fits(lowering, geometry)).then(|| Window::new(lowering, geometry));
+    let source = if pads && window.is_none() {
         let mut shape = input.shape.clone();
         let mut low = vec![Dim::Const(0); input.rank()];
         for axis in 0..spatial {
@@ -218,9 +222,9 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     };
 
     let groups = geometry.groups as i64;
-    let out_channels = geometry.channels(&result).floor_div(&Dim::Const(groups));
-    let in_channels = filter.shape[spatial].clone();
     let lane_rank = spatial + 1;
+    let out_channels = filter.shape[lane_rank].floor_div(&Dim::Const(groups));
+    let in_channels = filter.shape[spatial].clone();
     let out_extents = geometry.extents(&result);
     // Rows of the tile run along the last spatial axis that has any extent: a 1-D convolution often comes as 2-D.
     let row_axis = (0..spatial).rev().find(|axis| !out_extents[*axis].is(1)).unwrap_or(spatial - 1);
@@ -285,7 +289,10 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     let zero = Expr::index(0);
     let accumulator = geometry.accumulator;
     let sum = lowering.kernel.buffer("sum", accumulator, Space::Register, Expr::index(1), Access::ReadWrite);
-    let a = lowering.load(source, &geometry.image(Expr::Var(batch), in_channel, read_at));
+    let a = match &window {
+        Some(window) => window.load(lowering, &taps, read_at[spatial - 1].clone(), in_channel),
+        None => lowering.load(source, &geometry.image(Expr::Var(batch), in_channel, read_at)),
+    };
     let filter_at = geometry.filter(
         out_channel.clone(),
         Expr::Var(channel),
@@ -333,13 +340,34 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
         .static_shape()
         .map(|shape| shape.iter().product::<usize>() as u64 * filter.dtype().size() as u64);
     let large = bytes.is_some_and(|bytes| bytes > lowering.tuning.l2_bytes / 2);
-    let lanes_at = if large { LanesAt::Outermost } else { LanesAt::OutsideRows };
-    let plan = Nest { outer, row: Some(row), lane, accumulator: sum, rows: rows_known, lanes_at };
-    schedule(lowering, plan, tile)?;
+    // Tasks that fill a window are lines of the result, or parts of lines where those are few.
+    let mut lines = vec![input.shape[0].clone()];
+    lines.extend_from_slice(&out_extents[..spatial - 1]);
+    let few = window.is_some() && Dim::product(&lines).as_const().is_some_and(|lines| lines < FEW_LINES);
+    let lanes_at = if large || few { LanesAt::Outermost } else { LanesAt::OutsideRows };
+    let joined = window.is_some().then_some(lines.len());
+    let plan = Nest { outer, row: Some(row), lane, accumulator: sum, rows: rows_known, lanes_at, joined };
+    let scheduled = schedule(lowering, plan, tile)?;
+    if let Some(window) = window {
+        if lanes_at == LanesAt::Outermost {
+            lines.insert(1, out_channels.ceil_div(&Dim::Const(tile.lanes)));
+        }
+        let mut at = lowering.decode(Expr::Var(scheduled.task), &lines);
+        if lanes_at == LanesAt::Outermost {
+            at.remove(1);
+        }
+        let fill = window.fill(lowering, geometry, &at);
+        if let [Stmt::For { body, .. }] = &mut lowering.kernel.body[..] {
+            body.splice(0..0, fill);
+        }
+    }
     let body = std::mem::take(&mut lowering.kernel.body);
-    lowering.launch(body, false);
+    lowering.launch_epilogue(body, scheduled.writes_once);
     Ok(())
 }
+
+/// Lines of a result below which tasks that are lines would leave threads without work.
+const FEW_LINES: i64 = 16;
 
 /// Epilogue and store of a convolution result at output coordinates.
 pub fn finish(lowering: &mut Lowering, epilogue: &ScalarExpr, sum: Expr, at: &[Expr]) -> Vec<Stmt> {

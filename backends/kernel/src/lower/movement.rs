@@ -325,13 +325,6 @@ pub fn pad_into(
     let source_outer = source.shape[..line].to_vec();
     let body = lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
         let outer = this.decode(task.clone(), &outer_shape);
-        let write = this.buffer(to);
-        let row = task.times(out_line.clone());
-        let fill = |this: &mut Lowering, start: Expr, count: Expr| {
-            this.vector_line(row.clone().plus(start), count, lanes, &mut |_, index| {
-                vec![Stmt::Store { buffer: write, index, value: value.clone(), valid: None }]
-            })
-        };
         let mut conditions = Vec::new();
         let mut read_row = Expr::index(0);
         for axis in 0..line {
@@ -343,36 +336,76 @@ pub fn pad_into(
             }
             read_row = read_row.times(extent).plus(position);
         }
-        let read_row = read_row.times(in_line.clone());
-        // Within the line: padding, then source elements from `skip` on, then padding.
-        let first = before.clone().at_least(Expr::index(0)).at_most(out_line.clone());
-        let skip = first.clone().minus(before.clone());
-        let count = in_line.clone().minus(skip.clone()).at_most(out_line.clone().minus(first.clone()));
-        let count = count.at_least(Expr::index(0));
-        let mut inside = fill(this, Expr::index(0), first.clone());
-        let read = this.buffer(from);
-        let offset = read_row.plus(skip).minus(first.clone()).minus(row.clone());
-        inside.extend(this.vector_line(
-            row.clone().plus(first.clone()),
-            count.clone(),
+        let line = PaddedLine {
+            read: this.buffer(from),
+            from: read_row.times(in_line.clone()),
+            length: in_line.clone(),
+            write: this.buffer(to),
+            to: task.times(out_line.clone()),
+            padded: out_line.clone(),
+            before: before.clone(),
+            value: value.clone(),
             lanes,
-            &mut |_, index| {
-                let value = Expr::load(read, index.clone().plus(offset.clone()));
-                vec![Stmt::Store { buffer: write, index, value, valid: None }]
-            },
-        ));
-        let end = first.plus(count);
-        inside.extend(fill(this, end.clone(), out_line.clone().minus(end)));
-        match conditions.into_iter().reduce(Expr::both) {
-            Some(condition) => {
-                let otherwise = fill(this, Expr::index(0), out_line.clone());
-                vec![Stmt::If { condition, then: inside, otherwise }]
-            }
-            None => inside,
-        }
+        };
+        line.copy(this, conditions.into_iter().reduce(Expr::both))
     });
     lowering.launch(vec![body], false);
     Ok(())
+}
+
+/// A line of a source, written with padding before and after it.
+pub struct PaddedLine {
+    /// Where the source is.
+    pub read: BufferId,
+    /// Its first element.
+    pub from: Expr,
+    /// Its elements.
+    pub length: Expr,
+    /// Where the line goes.
+    pub write: BufferId,
+    /// Its first element there.
+    pub to: Expr,
+    /// Elements there.
+    pub padded: Expr,
+    /// Padding before it; negative where elements of the source are left out.
+    pub before: Expr,
+    /// What the padding is.
+    pub value: Expr,
+    /// Lanes of the vectors that move.
+    pub lanes: u16,
+}
+
+impl PaddedLine {
+    /// Writes the line; nothing but padding where `inside` does not hold.
+    pub fn copy(&self, this: &mut Lowering, inside: Option<Expr>) -> Vec<Stmt> {
+        // Padding, then source elements from `skip` on, then padding.
+        let first = self.before.clone().at_least(Expr::index(0)).at_most(self.padded.clone());
+        let skip = first.clone().minus(self.before.clone());
+        let room = self.padded.clone().minus(first.clone());
+        let count = self.length.clone().minus(skip.clone()).at_most(room).at_least(Expr::index(0));
+        let mut stmts = self.fill(this, Expr::index(0), first.clone());
+        let offset = self.from.clone().plus(skip).minus(first.clone()).minus(self.to.clone());
+        let start = self.to.clone().plus(first.clone());
+        stmts.extend(this.vector_line(start, count.clone(), self.lanes, &mut |_, index| {
+            let value = Expr::load(self.read, index.clone().plus(offset.clone()));
+            vec![Stmt::Store { buffer: self.write, index, value, valid: None }]
+        }));
+        let end = first.plus(count);
+        stmts.extend(self.fill(this, end.clone(), self.padded.clone().minus(end)));
+        match inside {
+            Some(condition) => {
+                let otherwise = self.fill(this, Expr::index(0), self.padded.clone());
+                vec![Stmt::If { condition, then: stmts, otherwise }]
+            }
+            None => stmts,
+        }
+    }
+
+    fn fill(&self, this: &mut Lowering, start: Expr, count: Expr) -> Vec<Stmt> {
+        this.vector_line(self.to.clone().plus(start), count, self.lanes, &mut |_, index| {
+            vec![Stmt::Store { buffer: self.write, index, value: self.value.clone(), valid: None }]
+        })
+    }
 }
 
 /// The source position that padding of this kind repeats for a position that may lie outside.

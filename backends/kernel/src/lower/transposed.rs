@@ -224,7 +224,7 @@ impl<'g> Phases<'g> {
         let lanes_at = LanesAt::OutsideRows;
         schedule(
             lowering,
-            Nest { outer, row: Some(positions[last]), lane, accumulator: sum, rows, lanes_at },
+            Nest { outer, row: Some(positions[last]), lane, accumulator: sum, rows, lanes_at, joined: None },
             tile,
         )?;
         let body = std::mem::take(&mut lowering.kernel.body);

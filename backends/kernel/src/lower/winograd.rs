@@ -297,7 +297,7 @@ pub fn winograd(lowering: &mut Lowering, geometry: &Geometry, plan: &Plan) -> Re
     kernel.stage(lane, sum)?;
     kernel.stage(full_rows, sum)?;
     let body = std::mem::take(&mut lowering.kernel.body);
-    lowering.launch(body, false);
+    lowering.launch_epilogue(body, true);
     Ok(())
 }
 
@@ -441,7 +441,10 @@ impl Task<'_> {
         let (points, side) = (algorithm.points(), algorithm.outputs);
         let native = i64::from(this.tuning.lanes(DType::F32)).min(tile.lanes);
         let result = this.results[0].clone();
-        this.for_loop("t", Expr::index(block), LoopKind::Serial, |this, index| {
+        // Each tile is written once, so that the result may take the memory of what the epilogue reads.
+        let before = self.block.clone().times(Expr::index(block));
+        let tiles = this.dim(&Dim::product(&self.counts)).minus(before).at_most(Expr::index(block));
+        this.for_loop("t", tiles, LoopKind::Serial, |this, index| {
             let (mut stmts, [batch, y, x]) = self.tile(this, index.clone());
             stmts.push(this.for_loop(
                 "v",
