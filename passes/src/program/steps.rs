@@ -1,5 +1,7 @@
 //! Operations become steps.
 
+mod in_place;
+
 use std::collections::HashMap;
 
 use tcc_ir::cache::CacheStorage;
@@ -11,7 +13,7 @@ use tcc_ir::operator::Operator;
 use tcc_ir::types::TensorType;
 use tcc_ir::words::RandomKind;
 use tcc_kernel::Kernel;
-use tcc_kernel::lower::{Argument, Lowered, lower};
+use tcc_kernel::lower::{Argument, lower};
 use tcc_kernel::scratch::ScratchLayout;
 use tcc_kernel::side_by_side::side_by_side;
 use tcc_runtime::DimExpr;
@@ -428,6 +430,8 @@ impl<'a> ProgramBuilder<'a> {
         let name = operation.operator.name();
         let lowered = lower(&operation.operator, &operands, &results, &constant, name, &self.options.tuning)
             .map_err(|source| ProgramError::Lower { location: location.to_string(), source })?;
+        let uses =
+            |argument: Argument| lowered.launches.iter().any(|launch| launch.arguments.contains(&argument));
         let reused = if alone { self.reusable(operation, &lowered)? } else { None };
         let appended = matches!(operation.operator, Operator::KvAppend { .. });
         let result_tensors = match reused {
@@ -448,14 +452,20 @@ impl<'a> ProgramBuilder<'a> {
             None => {
                 let tensors = self.results(operation)?.0;
                 // They live from the first kernel that writes them, not from one that prepares what it reads.
-                tensors.iter().for_each(|tensor| self.tensors.not_before_use(*tensor));
+                for (index, tensor) in tensors.iter().enumerate() {
+                    if uses(Argument::Result(index)) {
+                        self.tensors.not_before_use(*tensor);
+                    }
+                }
                 tensors
             }
         };
         let mut temporaries = Vec::new();
-        for ty in &lowered.temporaries {
+        for (index, ty) in lowered.temporaries.iter().enumerate() {
             let tensor = self.tensors.add_result(&self.symbols, "", ty, self.next_step)?;
-            self.tensors.not_before_use(tensor);
+            if uses(Argument::Temporary(index)) {
+                self.tensors.not_before_use(tensor);
+            }
             temporaries.push(tensor);
         }
         let mut packed = Vec::new();
@@ -553,48 +563,6 @@ impl<'a> ProgramBuilder<'a> {
         let kernel = self.kernels.add(kernel);
         steps.push(Step::Kernel(KernelStep { kernel, buffers, dims, tasks, grain, scratch_bytes: scratch }));
         Ok(())
-    }
-
-    /// An operand whose memory the result may take: it dies here, has the same size, and the kernel that writes the result
-    /// reads each element before it writes it.
-    fn reusable(&mut self, operation: &Operation, lowered: &Lowered) -> Result<Option<Value>, ProgramError> {
-        let ([preparing @ .., last], [result]) = (&lowered.launches[..], &operation.results[..]) else {
-            return Ok(None);
-        };
-        let writes = |argument: &Argument| matches!(argument, Argument::Result(_));
-        if preparing.iter().any(|launch| launch.arguments.iter().any(writes)) {
-            return Ok(None);
-        }
-        let wanted = self.ty(*result, "")?.clone();
-        // Outputs live in the caller's memory.
-        if self.function.body.results.contains(result) {
-            return Ok(None);
-        }
-        for (place, operand) in operation.operands.iter().enumerate() {
-            let ty = self.ty(*operand, "")?;
-            // The same memory may also be an operand that is read elsewhere.
-            let root = self.uses.root(*operand);
-            let elsewhere = operation
-                .operands
-                .iter()
-                .enumerate()
-                .any(|(other, value)| !last.in_place.contains(&other) && self.uses.root(*value) == root);
-            if !last.in_place.contains(&place) || elsewhere {
-                continue;
-            }
-            if ty.shape != wanted.shape || ty.dtype().bits() != wanted.dtype().bits() {
-                continue;
-            }
-            if self.constants.contains_key(operand) || !self.uses.dies_at(*operand, self.position, *result) {
-                continue;
-            }
-            let tensor = self.tensor(*operand)?;
-            let base = self.tensors.base(tensor);
-            if matches!(self.tensors.infos[base as usize].storage, Storage::Arena { .. }) {
-                return Ok(Some(*operand));
-            }
-        }
-        Ok(None)
     }
 
     fn choice(&mut self, operation: &Operation, steps: &mut Vec<Step>) -> Result<(), ProgramError> {
