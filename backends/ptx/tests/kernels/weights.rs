@@ -1,6 +1,6 @@
 //! Products with weights in blocks, which become numbers in the registers of a warp, against dequantized weights in f64.
 
-use tcc_ir::block_format::{BlockFormat, WeightForm};
+use tcc_ir::block_format::{BlockFormat, RowForm, WeightForm};
 use tcc_ir::data::Data;
 use tcc_ir::dtype::DType;
 use tcc_ir::operator::Operator;
@@ -49,7 +49,7 @@ fn lowered(format: BlockFormat, target: &Target) -> Lowered {
     let depth = depth(format);
     let operator = Operator::BlockContract {
         weights: WeightForm::Blocks(format),
-        quantized: false,
+        rows: RowForm::Float,
         experts: false,
         epilogue: "(1) a0".parse().unwrap(),
     };
