@@ -123,6 +123,21 @@ def tensors(architecture, form, outer, sizes):
         yield f"{own}ffn_down{suffix}.weight", (*lead, width, forward), form
 
 
+def bytes_of_token(name):
+    """Bytes of weights that a token has to read: of experts those it uses, of an embedding beside a head one row."""
+    architecture, form, outer, sizes = MODELS[name]
+    listed = list(tensors(architecture, form, outer, sizes))
+    headed = any(key == "output.weight" for key, _, _ in listed)
+    total = 0
+    for key, shape, kind in listed:
+        _, elements, size, _, _ = FORMATS[kind]
+        if key == "token_embd.weight" and headed:
+            continue
+        share = sizes["used"] / sizes["experts"] if "_exps" in key else 1
+        total += int(np.prod(shape)) // elements * size * share
+    return total
+
+
 def write(name, path):
     """Writes a model of the table."""
     architecture, form, outer, sizes = MODELS[name]
