@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use tcc_frontend::language_model::{self, LanguageModel};
 use tcc_frontend::onnx::{self, ImportOptions, Unsupported};
 use tcc_ir::dim::{Dim, Range};
@@ -49,6 +50,12 @@ impl Model {
             }
         };
         Ok(Model { path: path.to_owned(), kind })
+    }
+
+    /// An ONNX model in memory, which has no folder to keep external data in.
+    pub fn from_onnx(bytes: Bytes) -> Result<Model, Error> {
+        let kind = Kind::Onnx(Box::new(onnx::Model::from_bytes(bytes)?));
+        Ok(Model { path: PathBuf::from("model"), kind })
     }
 
     /// A module built in memory.
