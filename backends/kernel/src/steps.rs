@@ -4,6 +4,7 @@
 //! a [`StepError`] otherwise; that iterations are independent, where a step needs it, follows from the lowering, which
 //! writes each result element in its own iteration.
 
+mod pack;
 mod tensorize;
 
 use crate::ir::{BufferId, Expr, Kernel, LoopKind, Space, Stmt, Var};

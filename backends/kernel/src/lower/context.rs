@@ -8,7 +8,7 @@ use tcc_ir::operator::Operator;
 use tcc_ir::scalar::{Arg, ScalarExpr};
 use tcc_ir::types::TensorType;
 
-use super::{Argument, BlockPacking, Launch, LowerError, Lowered, Packing};
+use super::{Argument, BlockPacking, Launch, LowerError, Lowered, PackedLayout, Packing};
 use crate::ir::{Access, BufferId, Expr, Kernel, LoopKind, Stmt, Ty, Var};
 
 /// What schedules need to know of the machine.
@@ -187,6 +187,26 @@ impl<'a> Lowering<'a> {
         let buffer = self.buffer(argument);
         let shape = self.type_of(argument).shape;
         Expr::load(buffer, self.linear(&shape, coordinates))
+    }
+
+    /// The element of an argument at coordinates in an operand's shape: what is packed is read so until [`Lowering::pack`].
+    pub fn load_as(&mut self, argument: Argument, operand: usize, coordinates: &[Expr]) -> Expr {
+        let buffer = self.buffer(argument);
+        let shape = self.operands[operand].shape.clone();
+        Expr::load(buffer, self.linear(&shape, coordinates))
+    }
+
+    /// Lets the kernel read a packed operand in its layout. The operand's extents are known, as of all that is packed.
+    pub fn pack(
+        &mut self,
+        argument: Argument,
+        operand: usize,
+        layout: &PackedLayout,
+    ) -> Result<(), LowerError> {
+        let buffer = self.buffer(argument);
+        let shape: Option<Vec<i64>> = self.operands[operand].shape.iter().map(Dim::as_const).collect();
+        let shape = shape.ok_or_else(|| self.malformed("a packed operand has no constant shape"))?;
+        Ok(self.kernel.pack(buffer, &shape, layout)?)
     }
 
     /// The element of an argument that broadcasts to a domain of the coordinates' rank.

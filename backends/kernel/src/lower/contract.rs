@@ -320,6 +320,13 @@ struct Plan {
     tile: Tile,
 }
 
+impl Plan {
+    /// The operand that is read in vectors.
+    fn vector_operand(&self) -> usize {
+        1 - self.other_operand
+    }
+}
+
 fn summed_labels(spec: &ContractionSpec) -> Vec<u8> {
     spec.labels().into_iter().filter(|label| spec.role(*label) == Role::Summed).collect()
 }
@@ -381,16 +388,19 @@ fn build(
     let zero = Expr::index(0);
     let sum = lowering.kernel.buffer("sum", accumulator, Space::Register, Expr::index(1), Access::ReadWrite);
     let coordinates = |labels: &[u8]| labels.iter().map(|label| position(*label)).collect::<Vec<_>>();
-    let vector_coordinates = match &plan.layout {
-        Some(layout) => layout.coordinates(&coordinates(&plan.vector_labels)),
-        None => coordinates(&plan.vector_labels),
-    };
     let element = |lowering: &mut Lowering, argument: Argument, at: &[Expr]| {
         let dtype = lowering.type_of(argument).dtype();
         lowering.load(argument, at).cast(dtype, accumulator)
     };
     let a = element(lowering, Argument::Operand(plan.other_operand), &coordinates(&plan.other_labels));
-    let b = element(lowering, plan.vector_source, &vector_coordinates);
+    let b = match &plan.layout {
+        // Read in the operand's own order here; the packing step changes it.
+        Some(_) => {
+            lowering.load_as(plan.vector_source, plan.vector_operand(), &coordinates(&plan.vector_labels))
+        }
+        None => lowering.load(plan.vector_source, &coordinates(&plan.vector_labels)),
+    };
+    let b = b.cast(lowering.operands[plan.vector_operand()].dtype(), accumulator);
     let update = multiply_add(accumulator, a, b, Expr::load(sum, zero.clone()));
     let mut reduction = vec![Stmt::Store { buffer: sum, index: zero.clone(), value: update, valid: None }];
     for (label, var) in summed.iter().rev() {
@@ -415,6 +425,9 @@ fn build(
         nest = vec![Stmt::For { var: *var, extent, kind: LoopKind::Serial, body: nest }];
     }
     lowering.kernel.body = nest;
+    if let Some(layout) = &plan.layout {
+        lowering.pack(plan.vector_source, plan.vector_operand(), layout)?;
+    }
     if let (Some(PackedLayout { group: Some(_), .. }), Some((_, depth))) = (&plan.layout, summed.last()) {
         let packed = lowering.buffer(plan.vector_source);
         lowering.kernel.tensorize_dot(*depth, packed)?;

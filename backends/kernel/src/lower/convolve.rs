@@ -298,8 +298,8 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
         Expr::Var(channel),
         taps.iter().map(|var| Expr::Var(*var)).collect(),
     );
-    let filter_at = layout.as_ref().map_or(filter_at.clone(), |layout| layout.coordinates(&filter_at));
-    let b = lowering.load(weights, &filter_at);
+    // In the filter's own order here; the packing step changes it.
+    let b = lowering.load_as(weights, 1, &filter_at);
     let (a, b) = (a.cast(input.dtype(), accumulator), b.cast(filter.dtype(), accumulator));
     let update = multiply_add(accumulator, a, b, Expr::load(sum, zero.clone()));
     let mut reduction = vec![Stmt::Store { buffer: sum, index: zero.clone(), value: update, valid: None }];
@@ -332,6 +332,9 @@ fn tiled(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError>
     lowering.kernel.body =
         vec![Stmt::For { var: batch, extent: batch_extent, kind: LoopKind::Serial, body: nest }];
     outer.insert(0, batch);
+    if let Some(layout) = &layout {
+        lowering.pack(weights, 1, layout)?;
+    }
     if layout.is_some_and(|layout| layout.group.is_some()) {
         let packed = lowering.buffer(weights);
         lowering.kernel.tensorize_dot(channel, packed)?;

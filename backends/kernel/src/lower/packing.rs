@@ -69,6 +69,16 @@ impl PackedLayout {
         outer.chain([Dim::from(self.width)]).chain(group).collect()
     }
 
+    /// Extents of the packed tensor, for known extents of the source.
+    pub fn extents(&self, source: &[i64]) -> Vec<i64> {
+        let outer = self.order.iter().map(|axis| {
+            let step = self.step(*axis) as i64;
+            (source[*axis] + step - 1) / step
+        });
+        let group = self.group.map(|(_, size)| size as i64);
+        outer.chain([self.width as i64]).chain(group).collect()
+    }
+
     /// Packed coordinates of source coordinates.
     pub fn coordinates(&self, source: &[Expr]) -> Vec<Expr> {
         let step = |axis: usize| Expr::index(self.step(axis) as i64);
