@@ -50,7 +50,7 @@ fn sampling(options: Option<&Bound<'_, PyDict>>) -> PyResult<Sampling> {
 #[pymethods]
 impl LanguageModel {
     #[new]
-    #[pyo3(signature = (path, *, target="cpu", context=None, sequences=1, threads=None, kv="f16", activations="int8"))]
+    #[pyo3(signature = (path, *, target="cpu", context=None, sequences=1, threads=None, kv="f16", activations=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
         py: Python<'_>,
@@ -60,13 +60,15 @@ impl LanguageModel {
         sequences: usize,
         threads: Option<usize>,
         kv: &str,
-        activations: &str,
+        activations: Option<&str>,
     ) -> PyResult<LanguageModel> {
         let mut options = CompileOptions::new(Target::named(target).map_err(failed)?);
         options.activations = match activations {
-            "f32" => Activations::Float,
-            "int8" => Activations::Int8,
-            other => return Err(failed(format!("activations '{other}': expected f32 or int8"))),
+            None => None,
+            Some("f32") => Some(Activations::Float),
+            Some("int16") => Some(Activations::Int16),
+            Some("int8") => Some(Activations::Int8),
+            Some(other) => return Err(failed(format!("activations '{other}': expected f32, int16 or int8"))),
         };
         let format = CacheFormat::from_value(&AttributeValue::Text(kv.to_owned()))
             .map_err(|_| failed(format!("kv '{kv}': expected f32, f16, i8 or i4")))?;

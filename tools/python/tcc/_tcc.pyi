@@ -53,7 +53,7 @@ class LanguageModel:
         sequences: int = 1,
         threads: int | None = None,
         kv: str = "f16",
-        activations: str = "int8",
+        activations: str | None = None,
     ) -> None: ...
     @property
     def context(self) -> int: ...
