@@ -241,3 +241,22 @@ fn branches_may_differ_in_rank() {
         assert_eq!(results[1].1, [-1.0, -2.0, -4.0]);
     }
 }
+
+/// Choices in a row double what follows each time: after a few of them the model is refused, without the time that all
+/// would take.
+#[test]
+fn many_branches_that_differ_in_rank_are_refused() {
+    let branch = |node: NodeProto| graph(&[], &["z"], vec![node]);
+    let mut nodes = Vec::new();
+    for number in 0..40 {
+        let sum = with(node("ReduceSum", &["x"], &["z"]), integer("keepdims", 0));
+        let result = format!("y{number}");
+        let choice = with(node("If", &["c"], &[result.as_str()]), subgraph("then_branch", branch(sum)));
+        nodes.push(with(choice, subgraph("else_branch", branch(node("Neg", &["x"], &["z"])))));
+    }
+    let graph = GraphProto {
+        input: vec![typed("c", DataType::Bool, &[]), typed("x", DataType::Float, &["n"])],
+        ..graph(&[], &["y39"], nodes)
+    };
+    assert!(import(&Model::from_proto(model(graph)).unwrap(), &ImportOptions::default()).is_err());
+}

@@ -43,7 +43,7 @@ pub(crate) struct Context<'o> {
     pub(super) depth: usize,
     /// Truth values that say whether two sizes are equal.
     pub(super) conditions: HashMap<Value, (Dim, Dim)>,
-    /// How many branches around the current node have taken in what follows them.
+    /// How many times branches have taken in what follows them.
     pub(super) continued: usize,
 }
 

@@ -19,8 +19,8 @@ pub(super) enum Done {
     NotJoined(String),
 }
 
-/// Branches inside each other that may take in what follows: each doubles it.
-const MOST_CONTINUED: usize = 3;
+/// How many `If`s of a model may take in what follows, each copy of one counted: each imports the rest twice more.
+const MOST_CONTINUED: usize = 16;
 
 impl Context<'_> {
     /// Imports an `If` and the nodes after it as one `If` that gives the outputs of the graph.
@@ -59,15 +59,13 @@ impl Context<'_> {
         rest: &[Node],
         outputs: &[ValueInfo],
     ) -> Result<Vec<Value>, Refusal> {
+        self.continued += 1;
         let condition = self.operand(node, 0, "cond")?;
         self.check_condition(condition)?;
         let mut regions = Vec::new();
         for name in ["then_branch", "else_branch"] {
             let branch = node.graph(name)?.ok_or_else(|| Refusal::Unsupported(format!("no {name}")))?;
-            self.continued += 1;
-            let region = self.continued_branch(node, branch, rest, outputs);
-            self.continued -= 1;
-            regions.push(region?);
+            regions.push(self.continued_branch(node, branch, rest, outputs)?);
         }
         let types: Result<Vec<Type>, Refusal> = regions[0]
             .results
