@@ -246,6 +246,7 @@ pub fn contract(
     let dims = [&contraction.batch, &contraction.outer[0], &contraction.outer[1], &contraction.depth]
         .map(|labels| product_of(labels));
     if let Some(rows @ 1..=FEW_ROWS) = dims[1].as_const()
+        && accumulator.bits() == 32
         && contraction.pack(lowering)
     {
         let extents = dims.clone().map(|dim| lowering.dim(&dim));

@@ -58,7 +58,7 @@ pub fn vector_product(
 ) -> Result<bool, LowerError> {
     let sides = [Side::Rows, Side::Columns];
     let lie = sides.iter().all(|side| places.pitch(lowering, *side).is_some());
-    if !lie || accumulator.bits() != 32 {
+    if !lie {
         return Ok(false);
     }
     let size = sides.map(|side| places.dtype(lowering, side).size() as i64);
