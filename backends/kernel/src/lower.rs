@@ -31,6 +31,7 @@ mod scatter;
 mod softmax;
 mod tiled_attention;
 mod transposed;
+mod transposition;
 mod window;
 mod winograd;
 
@@ -135,7 +136,7 @@ pub fn lower(
         Operator::Dims { dims } => pointwise::dims(&mut lowering, dims)?,
         Operator::Broadcast { .. } => movement::broadcast(&mut lowering)?,
         Operator::Reshape { .. } => movement::copy(&mut lowering)?,
-        Operator::Transpose { perm } => movement::transpose(&mut lowering, perm)?,
+        Operator::Transpose { perm } => transposition::transpose(&mut lowering, perm)?,
         Operator::Slice { starts, steps, .. } => movement::slice(&mut lowering, starts, steps)?,
         Operator::Concat { axis } => movement::concat(&mut lowering, *axis)?,
         Operator::Pad { kind, low, .. } => movement::pad(&mut lowering, *kind, low)?,

@@ -4,89 +4,80 @@ use tcc_ir::dim::Dim;
 use tcc_ir::operator::Operator;
 use tcc_ir::types::TensorType;
 use tcc_runtime::DimExpr;
+use tcc_runtime::manifest::WorkKind;
 
-use super::ProgramError;
 use super::dims::Symbols;
+use super::work::operations;
 
 /// Scalar operations below which another thread costs more than it brings.
 const GRAIN_WORK: i64 = 1 << 15;
 
-/// A rough count of scalar operations: of one row, and how many rows there are.
-pub type Work = (i64, Dim);
-
-/// Tasks that a call takes at least, for a step of `tasks` tasks; 1 where nothing is known of its work.
-pub fn grain(work: Option<Work>, tasks: &DimExpr, symbols: &Symbols) -> Result<DimExpr, ProgramError> {
-    Ok(match (work, tasks.as_const()) {
-        (Some((work, rows)), Some(tasks)) if tasks > 0 => {
-            let each = (work / tasks).max(1);
-            let grain = DimExpr::Const((GRAIN_WORK / each).clamp(1, tasks.max(1)));
-            match rows.as_const() {
-                Some(1) => grain,
-                _ => grain.floor_div(symbols.expression(&rows)?.max(1)).max(1),
-            }
-        }
-        (Some((work, rows)), None) => {
-            let all = symbols.expression(&rows)?.mul(DimExpr::Const(work));
-            DimExpr::Const(GRAIN_WORK).mul(tasks.clone()).floor_div(all.max(1)).max(1)
-        }
-        _ => DimExpr::Const(1),
-    })
+/// Tasks that a call takes at least, for a step of `tasks` tasks that do `work` scalar operations together; 1 where nothing
+/// is known of its work.
+pub fn grain(work: Option<Dim>, tasks: &DimExpr, symbols: &Symbols) -> DimExpr {
+    let work = work.and_then(|work| symbols.expression(&work).ok());
+    work.map_or(DimExpr::Const(1), |work| slices(work, tasks))
 }
 
-/// A rough count of scalar operations of one row and the number of rows; `None` where every task is worth a thread.
-/// `combines` says that the kernel puts together what another one of the operator has computed.
+fn slices(work: DimExpr, tasks: &DimExpr) -> DimExpr {
+    match (work.as_const(), tasks.as_const()) {
+        (Some(work), Some(tasks)) => {
+            DimExpr::Const((GRAIN_WORK / (work / tasks.max(1)).max(1)).clamp(1, tasks.max(1)))
+        }
+        _ => DimExpr::Const(GRAIN_WORK).floor_div(work.floor_div(tasks.clone().max(1)).max(1)).max(1),
+    }
+}
+
+/// A rough count of scalar operations: one for each element that is read or written, and those of arithmetic, where
+/// multiply-adds run many at a time and those of bytes more. `None` where every task is worth a thread. `combines` says
+/// that the kernel puts together what another one of the operator has computed.
 pub fn work(
     operator: &Operator,
     operands: &[TensorType],
     results: &[TensorType],
     combines: bool,
-) -> Option<Work> {
-    let result = results.first()?;
-    match operator {
-        Operator::BlockContract { .. } => {
-            // Of a single row: reading the weights takes as long as that many operations.
-            let last = |ty: &TensorType| ty.shape.last().and_then(Dim::as_const);
-            let products = last(&operands[0])?.checked_mul(last(result)?)?;
-            return Some((products / 2, Dim::product(&result.shape[..result.rank() - 1])));
-        }
-        Operator::KvAppend { .. } => return rows(&operands[1], 1),
-        Operator::KvAttend { .. } => return if combines { rows(result, 4) } else { None },
-        Operator::Map { .. }
-        | Operator::Gather { .. }
-        | Operator::Rope { .. }
-        | Operator::Softmax { .. }
-        | Operator::Normalize { .. }
-        | Operator::QuantizeRows { .. }
-            if result.count().as_const().is_none() =>
-        {
-            return rows(result, 4);
-        }
-        _ => {}
-    }
-    let count = |ty: &TensorType| ty.count().as_const();
-    let elements =
-        operands.iter().chain(results).map(count).try_fold(0i64, |sum, count| Some(sum + count?))?;
-    let factor = match operator {
-        Operator::Contract { .. } | Operator::Convolve { .. } | Operator::ConvolveTranspose { .. } => {
-            // Products a result element: left elements times right elements over results, at least one.
-            let weights = count(&operands[1])?;
-            let lanes = match operator {
-                Operator::Contract { .. } => result.shape.last().and_then(Dim::as_const).unwrap_or(1),
-                _ => operands[1].shape.last().and_then(Dim::as_const).unwrap_or(1),
-            };
-            let products = count(result)?.checked_mul((weights / lanes.max(1)).max(1))?;
-            return Some((products / 8, Dim::Const(1)));
-        }
-        Operator::Recurrent { .. } | Operator::Attention { .. } => 64,
-        Operator::Softmax { .. } | Operator::Normalize { .. } => 4,
-        _ => 1,
+) -> Option<Dim> {
+    use Operator as O;
+    let result = results.first()?.count();
+    let elements = || {
+        operands.iter().chain(results).map(TensorType::count).fold(Dim::from(0i64), |sum, count| sum + count)
     };
-    Some((elements.checked_mul(factor)?, Dim::Const(1)))
+    let times = |count: Dim, factor: i64| count * Dim::from(factor);
+    Some(match operator {
+        O::Contract { .. } | O::Convolve { .. } | O::ConvolveTranspose { .. } => {
+            let (count, kind) = operations(operator, operands, results);
+            let at_a_time = if kind == WorkKind::Int8 { 64i64 } else { 16 };
+            count.floor_div(&Dim::from(at_a_time)) + elements()
+        }
+        // Reading the weights of a row takes as long as that many operations.
+        O::BlockContract { .. } => operations(operator, operands, results).0.floor_div(&Dim::from(4i64)),
+        O::KvAppend { .. } => operands.get(1)?.count(),
+        // How much of a cache is in use only a run knows.
+        O::KvAttend { .. } if !combines => return None,
+        // What is picked from is not read as a whole.
+        O::KvAttend { .. } | O::Gather { .. } => times(result, 4),
+        O::Recurrent { .. } | O::Attention { .. } => times(elements(), 64),
+        O::Softmax { .. } | O::Normalize { .. } => times(elements(), 4),
+        _ => elements(),
+    })
 }
 
-/// `operations` for each element: those of the known extents together, and the product of the others.
-fn rows(ty: &TensorType, operations: i64) -> Option<Work> {
-    let (known, open): (Vec<Dim>, Vec<Dim>) =
-        ty.shape.iter().cloned().partition(|dim| dim.as_const().is_some());
-    Some((Dim::product(&known).as_const()?.max(1).checked_mul(operations)?, Dim::product(&open)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_worth_a_thread_for_sizes_known_and_unknown() {
+        let known = |work, tasks| slices(DimExpr::Const(work), &DimExpr::Const(tasks)).as_const();
+        assert_eq!(known(64 * GRAIN_WORK, 128), Some(2));
+        assert_eq!(known(GRAIN_WORK / 2, 128), Some(128));
+        assert_eq!(known(0, 0), Some(1));
+        assert_eq!(known(i64::MAX, 1), Some(1));
+        let unknown = slices(DimExpr::Symbol(0), &DimExpr::Const(128));
+        for work in [0, 1, GRAIN_WORK, 64 * GRAIN_WORK, i64::MAX] {
+            let found = unknown.evaluate(&[Some(work)]).unwrap();
+            assert_eq!(found.min(128), known(work, 128).unwrap(), "{work}");
+        }
+        assert_eq!(slices(DimExpr::Const(1), &DimExpr::Symbol(0)).evaluate(&[Some(0)]), Ok(GRAIN_WORK));
+    }
 }

@@ -34,8 +34,8 @@ use crate::quantize::neighbours;
 struct Prepared {
     kernel: Kernel,
     buffers: Vec<TensorId>,
-    /// How much it computes, where known.
-    work: Option<grain::Work>,
+    /// A rough count of scalar operations; none where each task is worth a thread.
+    work: Option<Dim>,
     /// What the step computes, where that is known.
     note: Option<StepWork>,
 }
@@ -396,10 +396,7 @@ impl<'a> ProgramBuilder<'a> {
                         Some(kernel) => Prepared {
                             kernel,
                             buffers: [before.buffers, next.buffers].concat(),
-                            work: before
-                                .work
-                                .zip(next.work)
-                                .map(|((a, _), (b, rows))| (a.saturating_add(b), rows)),
+                            work: before.work.zip(next.work).map(|(a, b)| a + b),
                             note: before.note.zip(next.note).map(|(a, b)| both(a, b)),
                         },
                         None => {
@@ -557,7 +554,7 @@ impl<'a> ProgramBuilder<'a> {
             self.symbols.extent(&ScratchLayout::of(&kernel).total, &kernel.dims).ok_or_else(not_an_extent)?;
         let dims =
             kernel.dims.iter().map(|dim| self.symbols.dimension(dim)).collect::<Result<Vec<_>, _>>()?;
-        let grain = grain::grain(work, &tasks, &self.symbols)?;
+        let grain = grain::grain(work, &tasks, &self.symbols);
         let step = self.take_step(&buffers);
         self.work.extend(note.map(|note| StepWork { step, ..note }));
         let kernel = self.kernels.add(kernel);

@@ -1,4 +1,4 @@
-//! How much a step computes and moves, for people who look for what is slow.
+//! How much a step computes and moves, for people who look for what is slow and for how finely work is handed to threads.
 
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;

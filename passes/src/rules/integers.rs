@@ -104,7 +104,11 @@ fn contract_bytes(graph: &Graph, node: &Node) -> Option<Term> {
         return None;
     }
     let x = bytes(graph, children[1])?;
-    let (w, stored) = weights(graph, children[2])?;
+    let (w, stored) = match bytes(graph, children[2])? {
+        // The sums over weights that only the run knows cost little beside the products.
+        Bytes { data, zero: None } => (Term::Class(data), data),
+        _ => weights(graph, children[2])?,
+    };
     let product = Term::apply(operator.clone(), [Term::Class(x.data), w.clone()]);
     let Some(zero) = x.zero else { return Some(product) };
     if has_lone_sums(spec) {
@@ -202,6 +206,26 @@ mod tests {
         let after = rewritten(&before, SIMPLIFY, true);
         assert!(takes_bytes(&after), "{:?}", operators(&after));
         assert_equivalent(&before, &after);
+    }
+
+    #[test]
+    fn widened_products_of_two_inputs_run_on_bytes() {
+        for (zero, depth) in [(false, 64i64), (true, 64), (true, 7)] {
+            let before = function(|b| {
+                let x = b.input("x", Type::tensor(DType::U8, vec![3.into(), depth.into()]));
+                let w = b.input("w", Type::tensor(DType::I8, vec![depth.into(), 70.into()]));
+                let (mut x, w) = (b.cast(x, DType::I32).unwrap(), b.cast(w, DType::I32).unwrap());
+                if zero {
+                    let zero = b.input("zero", Type::tensor(DType::U8, Vec::new()));
+                    let zero = b.cast(zero, DType::I32).unwrap();
+                    x = b.call(Function::Sub, &[x, zero]).unwrap();
+                }
+                vec![b.contract("mk,kn->mn".parse().unwrap(), x, w).unwrap()]
+            });
+            let after = rewritten(&before, SIMPLIFY, true);
+            assert!(takes_bytes(&after), "{:?}", operators(&after));
+            assert_equivalent(&before, &after);
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Tiled {
         let perm = [0, 1, 3, 2];
         let shape = perm.iter().map(|axis| k.shape[*axis].clone()).collect();
         let keys = lowering.temporary(TensorType::new(k.dtype(), shape));
-        super::movement::transpose_into(lowering, Argument::Operand(1), keys, &perm)?;
+        super::transposition::transpose_into(lowering, Argument::Operand(1), keys, &perm)?;
         let tiles = q.shape[2].ceil_div(&Dim::Const(self.queries));
         let domain = [q.shape[0].clone(), k.shape[1].clone(), tiles];
         let body = lowering.parallel_rows(&domain, &mut |this, at| self.task(this, keys, at));

@@ -4,6 +4,9 @@
 //! A tile of rows times lanes stays in registers while the summed axes run. An operand known at compile time is packed
 //! so that its vectors are consecutive; at run time an operand whose lane axis is not innermost is rearranged first.
 
+mod blocked;
+mod pack;
+
 use tcc_ir::contraction::{ContractionSpec, Role};
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
@@ -13,6 +16,7 @@ use tcc_ir::types::TensorType;
 use super::{Argument, LowerError, Lowering, PackedLayout, Packing, Tuning};
 use crate::ir::{Access, BufferId, Expr, LoopKind, Space, Stmt, Var};
 use crate::steps::{DOT_GROUP, Tail};
+use blocked::Blocking;
 
 /// Rows that a number unknown at compile time counts as: extents are often multiples of powers of two.
 const UNKNOWN_ROWS: i64 = 64;
@@ -231,27 +235,28 @@ pub fn contract(
     let native = i64::from(lowering.tuning.lanes(accumulator));
     let tile = Tile::choose(rows_known, lanes_known, native, lowering.tuning);
 
-    // Where the vector operand's lanes are not consecutive, rearrange it: at compile time if it is known then.
+    // Where the vector operand's lanes are not consecutive, or far apart from one step to the next, it is packed: at compile
+    // time if it is known then.
     let mut vector_source = Argument::Operand(vector_operand);
     let mut layout = None;
+    let mut vector_labels = vector_labels.clone();
     let lane_axis = lane_label.and_then(|label| vector_labels.iter().position(|known| *known == label));
-    if let Some(lane_axis) = lane_axis {
-        let source = lowering.operands[vector_operand].clone();
-        if lowering.constant[vector_operand] && source.static_shape().is_some() && !source.dtype().is_packed()
-        {
-            let mut order: Vec<usize> = label_axes(&spec.out[..spec.out.len() - 1], vector_labels);
-            order.push(lane_axis);
-            order.extend(label_axes(&summed_labels(spec), vector_labels));
-            // The innermost summed axis in fours, if the other operand has its elements side by side.
-            let depth = summed_labels(spec).last().copied().filter(|last| other_labels.last() == Some(last));
-            let depth = depth.and_then(|label| vector_labels.iter().position(|known| *known == label));
-            let factors = [lowering.operands[other_operand].dtype(), source.dtype()];
-            let group = depth.filter(|axis| {
-                let extent = source.shape[*axis].as_const();
-                multiplies_bytes(lowering.tuning, factors, accumulator, extent, tile)
-            });
-            let group = group.map(|axis| (axis, DOT_GROUP as usize));
-            let packed = PackedLayout { order, lane_axis, width: tile.lanes as usize, group };
+    let source = lowering.operands[vector_operand].clone();
+    if let Some(lane_axis) = lane_axis.filter(|_| !source.dtype().is_packed()) {
+        let mut order: Vec<usize> = label_axes(&spec.out[..spec.out.len() - 1], &vector_labels);
+        order.push(lane_axis);
+        order.extend(label_axes(&summed_labels(spec), &vector_labels));
+        // The innermost summed axis in fours, if the other operand has its elements side by side.
+        let depth = summed_labels(spec).last().copied().filter(|last| other_labels.last() == Some(last));
+        let depth = depth.and_then(|label| vector_labels.iter().position(|known| *known == label));
+        let factors = [lowering.operands[other_operand].dtype(), source.dtype()];
+        let group = depth.filter(|axis| {
+            let extent = source.shape[*axis].as_const();
+            multiplies_bytes(lowering.tuning, factors, accumulator, extent, tile)
+        });
+        let group = group.map(|axis| (axis, DOT_GROUP as usize));
+        let packed = PackedLayout { order, lane_axis, width: tile.lanes as usize, group };
+        if lowering.constant[vector_operand] && source.static_shape().is_some() {
             let ty = TensorType::new(source.dtype(), packed.shape(&source.shape));
             vector_source = lowering.packed(Packing {
                 operand: vector_operand,
@@ -261,52 +266,56 @@ pub fn contract(
                 packed: ty,
             });
             layout = Some(packed);
-        } else if lane_axis + 1 != source.rank() {
+        } else if lowering.tuning.gpu.is_some() && lane_axis + 1 != source.rank() {
+            // A GPU's kernels read lanes that are neighbours in the operand's own order.
             let mut perm: Vec<usize> = (0..source.rank()).filter(|axis| *axis != lane_axis).collect();
             perm.push(lane_axis);
             let shape: Vec<Dim> = perm.iter().map(|axis| source.shape[*axis].clone()).collect();
             vector_source = lowering.temporary(TensorType::new(source.dtype(), shape));
-            super::movement::transpose_into(
-                lowering,
-                Argument::Operand(vector_operand),
-                vector_source,
-                &perm,
-            )?;
-            let moved: Vec<u8> = perm.iter().map(|axis| vector_labels[*axis]).collect();
-            return build(
-                lowering,
-                spec,
-                accumulator,
-                epilogue,
-                Plan {
-                    vector_source,
-                    vector_labels: moved,
-                    other_operand,
-                    other_labels: other_labels.clone(),
-                    layout: None,
-                    row_label,
-                    rows_known,
-                    tile,
-                },
-            );
+            let from = Argument::Operand(vector_operand);
+            super::transposition::transpose_into(lowering, from, vector_source, &perm)?;
+            vector_labels = perm.iter().map(|axis| vector_labels[*axis]).collect();
+        } else if lowering.tuning.gpu.is_none()
+            && packed.order.last() != Some(&lane_axis)
+            && pays_to_pack(lowering, &source, lane_axis, rows_known, group.is_some())
+        {
+            vector_source = pack::pack(lowering, vector_source, &packed)?;
+            layout = Some(packed);
         }
     }
-    build(
-        lowering,
-        spec,
-        accumulator,
-        epilogue,
-        Plan {
-            vector_source,
-            vector_labels: vector_labels.clone(),
-            other_operand,
-            other_labels: other_labels.clone(),
-            layout,
-            row_label,
-            rows_known,
-            tile,
-        },
-    )
+    let plan = Plan {
+        vector_source,
+        vector_labels,
+        other_operand,
+        other_labels: other_labels.clone(),
+        layout,
+        row_label,
+        rows_known,
+        tile,
+    };
+    build(lowering, spec, accumulator, epilogue, plan)
+}
+
+/// Fewer rows than these read a packed operand too seldom to pay for the packing.
+const LEAST_PACKED_ROWS: i64 = 32;
+
+/// True where reading an operand as it is would cost more than packing it first: its lanes are not consecutive, bytes are
+/// to be multiplied four at a time, or the first-level cache does not hold it for the rows that read it.
+fn pays_to_pack(
+    lowering: &Lowering,
+    source: &TensorType,
+    lane_axis: usize,
+    rows: Option<i64>,
+    grouped: bool,
+) -> bool {
+    if source.shape[lane_axis + 1..].iter().any(|extent| !extent.is(1)) {
+        return true;
+    }
+    let many = |least: i64| rows.is_none_or(|rows| rows >= least);
+    let each = Dim::product(&source.shape[source.rank().saturating_sub(2)..]).as_const();
+    let bytes = each.map(|count| count.max(0) as u64 * source.dtype().size() as u64);
+    (grouped && many(LEAST_PACKED_ROWS / 8))
+        || (many(LEAST_PACKED_ROWS) && bytes.is_some_and(|bytes| bytes > lowering.tuning.l1_bytes))
 }
 
 struct Plan {
@@ -336,6 +345,25 @@ fn label_axes(labels: &[u8], operand: &[u8]) -> Vec<usize> {
     labels.iter().filter_map(|label| operand.iter().position(|known| known == label)).collect()
 }
 
+/// Blocks for a product in `f32` over one summed axis, where the caches ask for them; and that axis.
+fn blocking_of(
+    lowering: &Lowering,
+    spec: &ContractionSpec,
+    accumulator: DType,
+    plan: &Plan,
+) -> Option<(Blocking, (u8, i64))> {
+    let floats = |operand: usize| lowering.operands[operand].dtype() == DType::F32;
+    let [label] = summed_labels(spec)[..] else { return None };
+    plan.row_label.filter(|_| accumulator == DType::F32 && floats(0) && floats(1))?;
+    let axis = plan.other_labels.iter().position(|known| *known == label)?;
+    plan.vector_labels.contains(&label).then_some(())?;
+    let depth = lowering.operands[plan.other_operand].shape[axis].as_const()?;
+    let columns = lowering.results[0].shape.last()?.as_const()?;
+    let packed = plan.layout.is_some();
+    let blocking = Blocking::choose(plan.rows_known, columns, depth, packed, plan.tile, lowering.tuning)?;
+    Some((blocking, (label, depth)))
+}
+
 fn build(
     lowering: &mut Lowering,
     spec: &ContractionSpec,
@@ -343,6 +371,9 @@ fn build(
     epilogue: &ScalarExpr,
     plan: Plan,
 ) -> Result<(), LowerError> {
+    if let Some((blocking, summed)) = blocking_of(lowering, spec, accumulator, &plan) {
+        return blocked::blocked(lowering, &plan, blocking, summed, &spec.out, epilogue);
+    }
     // Loop order: the result's labels, with the row label moved next to the lane label.
     let mut order: Vec<u8> = spec.out.clone();
     let lane_label = order.pop();

@@ -1,6 +1,8 @@
 //! Convolutions: register-tiled over output channels and positions of the last spatial axis (channels last), by Winograd's
 //! algorithms where they pay, depthwise, and a plain nest for channels first.
 
+mod depthwise;
+
 use tcc_ir::contraction::ContractionSpec;
 use tcc_ir::dim::Dim;
 use tcc_ir::dtype::DType;
@@ -148,7 +150,7 @@ pub fn convolve(lowering: &mut Lowering, operator: &Operator) -> Result<(), Lowe
         return winograd(lowering, &geometry, &plan);
     }
     match geometry.layout {
-        Layout::ChannelsLast if geometry.is_depthwise(lowering) => depthwise(lowering, &geometry),
+        Layout::ChannelsLast if geometry.is_depthwise(lowering) => depthwise::depthwise(lowering, &geometry),
         Layout::ChannelsLast => tiled(lowering, &geometry),
         Layout::ChannelsFirst => plain(lowering, &geometry),
     }
@@ -380,157 +382,6 @@ pub fn finish(lowering: &mut Lowering, epilogue: &ScalarExpr, sum: Expr, at: &[E
     }
     let (mut stmts, value) = lowering.scalar(epilogue, &inputs);
     stmts.push(lowering.store(Argument::Result(0), at, value));
-    stmts
-}
-
-/// Output positions whose sums a depthwise tile keeps in registers: as many as keep two multiply-adds a cycle going.
-const DEPTHWISE_ROWS: i64 = 8;
-
-/// Vectors of channels that a position at the border takes at a time, for the same reason.
-const BORDER_VECTORS: u16 = 4;
-
-/// Positions of a tile, for `interior` positions in a row that a tile may hold: the fewest rounds, then the least overlap.
-fn depthwise_rows(interior: Option<i64>) -> i64 {
-    let Some(interior) = interior.filter(|interior| *interior > 0) else { return DEPTHWISE_ROWS };
-    let rounds = (interior + DEPTHWISE_ROWS - 1) / DEPTHWISE_ROWS;
-    (interior + rounds - 1) / rounds
-}
-
-/// Channels-last depthwise convolution: vectors of channels, a few neighbouring positions at a time where all taps are
-/// inside, single positions with bounded taps at the borders. The last tile of a row moves back to end with it.
-fn depthwise(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), LowerError> {
-    let spatial = geometry.spatial;
-    let result = lowering.results[0].clone();
-    let filter = lowering.operands[1].clone();
-    let taps = geometry.filter_extents(&filter);
-    let last = spatial - 1;
-    let out_extents = geometry.extents(&result);
-    let mut outer_shape = vec![result.shape[0].clone()];
-    outer_shape.extend_from_slice(&out_extents[..last]);
-    let tasks = Dim::product(&outer_shape);
-    let tasks = lowering.dim(&tasks);
-    let lanes = lowering.tuning.lanes(geometry.accumulator);
-    let channels = lowering.dim(&geometry.channels(&result));
-    let width = lowering.dim(&out_extents[last]);
-    let input_width = lowering.dim(&geometry.extents(&lowering.operands[0].clone())[last]);
-    let (stride, dilation, low) = (geometry.strides[last], geometry.dilations[last], geometry.low[last]);
-    // Positions from `left` up to `right` read inside the input with every tap of the last axis.
-    let reach = lowering.dim(&taps[last]).minus(Expr::index(1)).times(Expr::index(dilation));
-    let left = Expr::index(low.max(0)).over_up(Expr::index(stride)).at_most(width.clone());
-    let room = input_width.plus(Expr::index(low)).minus(reach).at_least(Expr::index(0));
-    let right = room.over_up(Expr::index(stride)).at_most(width.clone()).at_least(left.clone());
-    let interior = right.clone().minus(left.clone());
-    let rows = depthwise_rows(interior.as_index());
-    let fits = Expr::index(rows).less_equal(interior.clone());
-    let (tiles, tiled_end) = match interior.as_index() {
-        Some(interior) if interior < rows => (Expr::index(0), left.clone()),
-        Some(_) => (interior.over_up(Expr::index(rows)), right.clone()),
-        None => (
-            fits.clone().choose(interior.over_up(Expr::index(rows)), Expr::index(0)),
-            fits.choose(right.clone(), left.clone()),
-        ),
-    };
-    let body = lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
-        let outer = this.decode(task, &outer_shape);
-        let mut stmts = Vec::new();
-        let borders = [(Expr::index(0), left.clone()), (tiled_end, width.clone())];
-        let tiles_loop = this.for_loop("tile", tiles, LoopKind::Serial, |this, tile| {
-            let first = left.clone().plus(tile.times(Expr::index(rows)));
-            let first = first.at_most(right.clone().minus(Expr::index(rows)));
-            this.vector_line(Expr::index(0), channels.clone(), lanes, &mut |this, channel| {
-                depthwise_tile(this, geometry, &taps, &outer, first.clone(), rows, channel, false)
-            })
-        });
-        stmts.push(tiles_loop);
-        for (start, end) in borders {
-            stmts.push(this.for_loop(
-                "border",
-                end.minus(start.clone()),
-                LoopKind::Serial,
-                |this, offset| {
-                    let first = start.plus(offset);
-                    let lanes = if lanes > 1 { lanes * BORDER_VECTORS } else { lanes };
-                    this.vector_line(Expr::index(0), channels.clone(), lanes, &mut |this, channel| {
-                        depthwise_tile(this, geometry, &taps, &outer, first.clone(), 1, channel, true)
-                    })
-                },
-            ));
-        }
-        stmts
-    });
-    lowering.launch(vec![body], false);
-    Ok(())
-}
-
-#[allow(clippy::too_many_arguments, reason = "a tile is where and how large")]
-fn depthwise_tile(
-    lowering: &mut Lowering,
-    geometry: &Geometry,
-    taps: &[Dim],
-    outer: &[Expr],
-    first: Expr,
-    rows: i64,
-    channel: Expr,
-    bounded: bool,
-) -> Vec<Stmt> {
-    let spatial = geometry.spatial;
-    let last = spatial - 1;
-    let accumulator = geometry.accumulator;
-    let (input, filter) = (lowering.operands[0].clone(), lowering.operands[1].clone());
-    let input_extents = geometry.extents(&input);
-    let (mut stmts, mut sums) = (Vec::new(), Vec::new());
-    for row in 0..rows {
-        let (sum, stmt) = lowering.assign(&format!("sum{row}"), Expr::constant(accumulator, 0.0));
-        stmts.push(stmt);
-        sums.push(sum);
-    }
-    let counters: Vec<Var> = (0..spatial).map(|axis| lowering.kernel.counter(&format!("k{axis}"))).collect();
-    let mut extents = Vec::new();
-    let mut positions = Vec::new();
-    for axis in 0..spatial {
-        let count = lowering.dim(&taps[axis]);
-        let at = if axis == last { first.clone() } else { outer[axis + 1].clone() };
-        if axis == last && !bounded {
-            extents.push(count);
-            positions.push(Expr::Var(counters[axis]));
-        } else {
-            let input_extent = lowering.dim(&input_extents[axis]);
-            let (stride, dilation) = (geometry.strides[axis], geometry.dilations[axis]);
-            let (from, inside) = inside(at, stride, dilation, geometry.low[axis], input_extent, count);
-            extents.push(inside);
-            positions.push(from.plus(Expr::Var(counters[axis])));
-        }
-    }
-    let weight = lowering
-        .load(Argument::Operand(1), &geometry.filter(channel.clone(), Expr::index(0), positions.clone()));
-    let (weight, weight_stmt) = lowering.assign("w", weight.cast(filter.dtype(), accumulator));
-    let mut body = vec![weight_stmt];
-    for (row, sum) in sums.iter().enumerate() {
-        let read_at = (0..spatial).map(|axis| {
-            let at = match axis == last {
-                true => first.clone().plus(Expr::index(row as i64)),
-                false => outer[axis + 1].clone(),
-            };
-            let start = at.times(Expr::index(geometry.strides[axis])).minus(Expr::index(geometry.low[axis]));
-            start.plus(positions[axis].clone().times(Expr::index(geometry.dilations[axis])))
-        });
-        let at = geometry.image(outer[0].clone(), channel.clone(), read_at.collect());
-        let x = lowering.load(Argument::Operand(0), &at).cast(input.dtype(), accumulator);
-        let value = multiply_add(accumulator, x, Expr::Var(weight), Expr::Var(*sum));
-        body.push(Stmt::Assign { var: *sum, value });
-    }
-    for axis in (0..spatial).rev() {
-        let small = extents[axis].as_index().is_some_and(|extent| extent <= 7);
-        let kind = if axis == last && small { LoopKind::Unroll } else { LoopKind::Serial };
-        body = vec![Stmt::For { var: counters[axis], extent: extents[axis].clone(), kind, body }];
-    }
-    stmts.extend(body);
-    for (row, sum) in sums.iter().enumerate() {
-        let mut positions: Vec<Expr> = outer[1..].to_vec();
-        positions.push(first.clone().plus(Expr::index(row as i64)));
-        let at = geometry.image(outer[0].clone(), channel.clone(), positions);
-        stmts.extend(finish(lowering, &geometry.epilogue, Expr::Var(*sum), &at));
-    }
     stmts
 }
 

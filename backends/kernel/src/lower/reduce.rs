@@ -6,6 +6,7 @@ use tcc_ir::scalar::{Function, ScalarExpr};
 use tcc_ir::words::ReduceKind;
 
 use super::pointwise::{expression_types, lanes_for};
+use super::rows::{CHAINS, gather_chains};
 use super::{Argument, LowerError, Lowering};
 use crate::ir::{Expr, LoopKind, Stmt, Var};
 
@@ -40,7 +41,7 @@ fn partial_type(dtype: DType) -> DType {
 }
 
 /// Vectors of results that a task computes side by side, so that no sum waits for the one before.
-const VECTORS: u16 = 4;
+const VECTORS: u16 = 8;
 
 /// Reduces axes, with a map before and after.
 pub fn reduce(
@@ -64,13 +65,24 @@ pub fn reduce(
     let domain: Vec<Dim> = kept.iter().map(|axis| source.shape[*axis].clone()).collect();
     let mut reduced: Vec<usize> = axes.to_vec();
     reduced.sort_unstable();
+    let merged =
+        if before == 1 { merge_neighbours(&source.shape, &mut reduced) } else { source.shape.clone() };
     // Kept innermost: a vector of results. Reduced innermost: lanes hold partial results of one result.
     let result_lanes = if innermost_kept { lanes } else { 1 };
     let across = !innermost_kept && !reduced.is_empty() && lanes > 1;
     let result_rank = lowering.results[0].rank();
     let mut row = |this: &mut Lowering, at: &[Expr]| {
         let outer: Vec<(usize, Expr)> = kept.iter().copied().zip(at.iter().cloned()).collect();
-        let context = Reduction { kind, partial, prologue, before, rank, reduced: &reduced, outer: &outer };
+        let context = Reduction {
+            kind,
+            partial,
+            prologue,
+            before,
+            rank,
+            extents: &merged,
+            reduced: &reduced,
+            outer: &outer,
+        };
         let (mut stmts, value) =
             if across { context.across_lanes(this, lanes) } else { context.serial(this) };
         let value = value.cast(partial, element);
@@ -104,6 +116,21 @@ pub fn reduce(
     Ok(())
 }
 
+/// Leaves of each run of neighbouring reduced axes only the last one, which takes over their elements: in memory they
+/// follow each other. Returns the extents.
+fn merge_neighbours(shape: &[Dim], reduced: &mut Vec<usize>) -> Vec<Dim> {
+    let mut extents = shape.to_vec();
+    let all = reduced.clone();
+    reduced.retain(|axis| {
+        let runs_on = all.contains(&(axis + 1));
+        if runs_on {
+            extents[axis + 1] = extents[*axis].clone() * extents[axis + 1].clone();
+        }
+        !runs_on
+    });
+    extents
+}
+
 /// A body of loops, given the position on each axis.
 type AtPositions<'b> = dyn FnMut(&mut Lowering, &[(usize, Expr)]) -> Vec<Stmt> + 'b;
 
@@ -113,6 +140,8 @@ struct Reduction<'r> {
     prologue: &'r ScalarExpr,
     before: usize,
     rank: usize,
+    /// Of the source, with those of reduced neighbours in the last of them.
+    extents: &'r [Dim],
     reduced: &'r [usize],
     outer: &'r [(usize, Expr)],
 }
@@ -134,8 +163,7 @@ impl Reduction<'_> {
     }
 
     fn extent(&self, this: &mut Lowering, axis: usize) -> Expr {
-        let dim = this.operands[0].shape[axis].clone();
-        this.dim(&dim)
+        this.dim(&self.extents[axis])
     }
 
     /// Loops over `axes` around a body that takes the coordinates.
@@ -180,33 +208,46 @@ impl Reduction<'_> {
         let Some((last, outer_axes)) = self.reduced.split_last() else { return self.serial(this) };
         let width = Expr::index(i64::from(lanes));
         let extent = self.extent(this, *last);
-        let vectors = extent.clone().over(width.clone());
+        let chains = if this.tuning.gpu.is_some() { 1 } else { CHAINS };
+        let all = Expr::index(i64::from(lanes) * chains);
         let buffer = this.kernel.buffer(
             "partial",
             self.partial,
             crate::ir::Space::Register,
-            width.clone(),
+            all.clone(),
             crate::ir::Access::ReadWrite,
         );
         let (tail, tail_first) = this.assign("tail", neutral(self.kind, self.partial));
-        let start = this.for_loop("lane", width.clone(), LoopKind::Vector, |_, lane| {
+        let start = this.for_loop("lane", all.clone(), LoopKind::Vector, |_, lane| {
             vec![Stmt::Store { buffer, index: lane, value: neutral(self.kind, self.partial), valid: None }]
         });
         let mut stmts = vec![tail_first, start];
         stmts.extend(self.loops(this, outer_axes, &mut Vec::new(), &mut |this, inner| {
             let inner = inner.to_vec();
-            let body = this.for_loop("v", vectors.clone(), LoopKind::Serial, |this, vector| {
-                vec![this.for_loop("lane", width.clone(), LoopKind::Vector, |this, lane| {
-                    let mut inner = inner.clone();
-                    inner.push((*last, vector.times(width.clone()).plus(lane.clone())));
-                    let at = self.coordinates(&inner);
-                    let (mut stmts, value) = self.element(this, &at);
-                    let value = Expr::call(combine(self.kind), vec![Expr::load(buffer, lane.clone()), value]);
-                    stmts.push(Stmt::Store { buffer, index: lane, value, valid: None });
-                    stmts
-                })]
-            });
-            let done = vectors.clone().times(width.clone());
+            // Vectors in groups, so that no vector waits for the one before, then single ones.
+            let mut stmts = Vec::new();
+            let mut done = Expr::index(0);
+            for step in if chains > 1 { vec![all.clone(), width.clone()] } else { vec![width.clone()] } {
+                let first = done.clone();
+                let vectors = extent.clone().minus(first.clone()).over(step.clone());
+                if vectors.as_index() == Some(0) {
+                    continue;
+                }
+                stmts.push(this.for_loop("v", vectors.clone(), LoopKind::Serial, |this, vector| {
+                    vec![this.for_loop("lane", step.clone(), LoopKind::Vector, |this, lane| {
+                        let mut inner = inner.clone();
+                        let position = first.plus(vector.times(step.clone())).plus(lane.clone());
+                        inner.push((*last, position));
+                        let at = self.coordinates(&inner);
+                        let (mut stmts, value) = self.element(this, &at);
+                        let value =
+                            Expr::call(combine(self.kind), vec![Expr::load(buffer, lane.clone()), value]);
+                        stmts.push(Stmt::Store { buffer, index: lane, value, valid: None });
+                        stmts
+                    })]
+                }));
+                done = done.plus(vectors.times(step));
+            }
             let rest = extent.clone().minus(done.clone());
             let single = this.for_loop("s", rest, LoopKind::Serial, |this, offset| {
                 let mut inner = inner.clone();
@@ -214,8 +255,10 @@ impl Reduction<'_> {
                 let at = self.coordinates(&inner);
                 self.update(this, tail, &at)
             });
-            vec![body, single]
+            stmts.push(single);
+            stmts
         }));
+        stmts.push(gather_chains(this, self.kind, buffer, lanes, chains));
         let all = Expr::Load { buffer, index: Box::new(Expr::index(0)), lanes, valid: None };
         let lanes_result = Expr::ReduceLanes(self.kind, Box::new(all));
         let (total, stmt) =

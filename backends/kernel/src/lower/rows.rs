@@ -70,8 +70,10 @@ impl Line {
             return (stmts, tail);
         }
         let width = Expr::index(i64::from(self.lanes));
-        let partial = this.kernel.buffer("partial", dtype, Space::Register, width.clone(), Access::ReadWrite);
-        stmts.push(fill(this, partial, width.clone(), neutral(kind, dtype)));
+        let chains = if self.warp.is_some() { 1 } else { CHAINS };
+        let all = Expr::index(i64::from(self.lanes) * chains);
+        let partial = this.kernel.buffer("partial", dtype, Space::Register, all.clone(), Access::ReadWrite);
+        stmts.push(fill(this, partial, all.clone(), neutral(kind, dtype)));
         if let Some(lane) = &self.warp {
             let element = std::cell::RefCell::new(element);
             stmts.extend(this.lane_line(
@@ -95,16 +97,26 @@ impl Line {
             stmts.extend(this.combine_lanes(kind, dtype, total));
             return (stmts, total);
         }
-        let vectors = self.extent.clone().over(width.clone());
-        stmts.push(this.for_loop("v", vectors.clone(), LoopKind::Serial, |this, vector| {
-            vec![this.for_loop("lane", width.clone(), LoopKind::Vector, |this, lane| {
-                let (mut stmts, value) = element(this, vector.times(width.clone()).plus(lane.clone()));
-                let value = Expr::call(combine(kind), vec![Expr::load(partial, lane.clone()), value]);
-                stmts.push(Stmt::Store { buffer: partial, index: lane, value, valid: None });
-                stmts
-            })]
-        }));
-        let done = vectors.times(width);
+        // Vectors in groups, so that no vector waits for the one before, then single ones.
+        let mut done = Expr::index(0);
+        for step in [all, width.clone()] {
+            let start = done.clone();
+            let vectors = self.extent.clone().minus(start.clone()).over(step.clone());
+            if vectors.as_index() == Some(0) {
+                continue;
+            }
+            stmts.push(this.for_loop("v", vectors.clone(), LoopKind::Serial, |this, vector| {
+                vec![this.for_loop("lane", step.clone(), LoopKind::Vector, |this, lane| {
+                    let position = start.plus(vector.times(step.clone())).plus(lane.clone());
+                    let (mut stmts, value) = element(this, position);
+                    let value = Expr::call(combine(kind), vec![Expr::load(partial, lane.clone()), value]);
+                    stmts.push(Stmt::Store { buffer: partial, index: lane, value, valid: None });
+                    stmts
+                })]
+            }));
+            done = done.plus(vectors.times(step));
+        }
+        stmts.push(gather_chains(this, kind, partial, self.lanes, CHAINS));
         let rest = self.extent.clone().minus(done.clone());
         stmts.push(this.for_loop("s", rest, LoopKind::Serial, |this, offset| {
             let (mut stmts, value) = element(this, done.plus(offset));
@@ -132,6 +144,25 @@ impl Line {
         stmts.push(stmt);
         total
     }
+}
+
+/// Vectors that a reduction has under way, so that none waits for the one before.
+pub const CHAINS: i64 = 4;
+
+/// Combines the vectors of a register array into its first one.
+pub fn gather_chains(
+    this: &mut Lowering,
+    kind: ReduceKind,
+    partial: BufferId,
+    lanes: u16,
+    chains: i64,
+) -> Stmt {
+    let width = Expr::index(i64::from(lanes));
+    this.for_loop("lane", width, LoopKind::Vector, |_, lane| {
+        let at = |chain: i64| Expr::load(partial, lane.clone().plus(Expr::index(chain * i64::from(lanes))));
+        let value = (1..chains).fold(at(0), |sum, chain| Expr::call(combine(kind), vec![sum, at(chain)]));
+        vec![Stmt::Store { buffer: partial, index: lane.clone(), value, valid: None }]
+    })
 }
 
 /// Sets every element of a register array.

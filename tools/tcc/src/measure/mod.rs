@@ -4,6 +4,7 @@
 //! task on each; their private caches then hold a buffer each, and shared levels are divided among them.
 
 mod caches;
+mod ceilings;
 mod probes;
 
 use std::time::Instant;
@@ -15,12 +16,13 @@ use tcc_kernel::Kernel;
 use tcc_passes::cost::{Bandwidth, CacheLevel, Machine, MeasuredMachine, Rate};
 use tcc_passes::program::element_type;
 use tcc_runtime::manifest::{Access, KernelStep, Manifest, Port, Step, Storage, TensorInfo};
-use tcc_runtime::{DimExpr, Session, TensorMut, TensorRef};
+use tcc_runtime::{DimExpr, Session, Tensor, TensorMut, TensorRef};
 
 use crate::compile::{CompileOptions, Compiled, generate};
 use crate::device::Device;
 use crate::error::Error;
 use crate::target::Target;
+pub use ceilings::{Ceiling, Ceilings};
 use probes::{CHAINS, Chain};
 
 /// Seconds of one timed run: short, so that some run meets nothing that disturbs it.
@@ -71,9 +73,43 @@ fn compile(
     Ok(Probe { kernel, objects, inputs, output, lanes })
 }
 
+/// A program whose steps call one probe, ready to run.
+struct Running {
+    session: Session,
+    inputs: Vec<(tcc_runtime::DType, usize, Bytes)>,
+    output: tcc_runtime::DType,
+    results: Vec<Tensor>,
+}
+
+impl Running {
+    /// Seconds of one run.
+    fn once(&mut self) -> Result<f64, Error> {
+        let inputs = (self.inputs.iter())
+            .map(|(dtype, count, bytes)| TensorRef::new(*dtype, &[*count], bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut outputs = [TensorMut::new(self.output, self.results[0].bytes_mut())];
+        let start = Instant::now();
+        self.session.run_into(&inputs, &mut outputs)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds of the best of at most `runs` runs.
+    fn best(&mut self, runs: usize) -> Result<f64, Error> {
+        let mut best = f64::INFINITY;
+        let begin = Instant::now();
+        for run in 0..runs {
+            if run >= LEAST_RUNS && begin.elapsed().as_secs_f64() > MOST_SECONDS {
+                break;
+            }
+            best = best.min(self.once()?);
+        }
+        Ok(best)
+    }
+}
+
 impl Probe {
-    /// Seconds of the best run of `calls` kernel steps with these dimensions, the first of which is the number of tasks.
-    fn seconds(&self, dims: &[i64], calls: usize, threads: usize, runs: usize) -> Result<f64, Error> {
+    /// A program of `calls` kernel steps with these dimensions, the first of which is the number of tasks.
+    fn prepare(&self, dims: &[i64], calls: usize, threads: usize) -> Result<Running, Error> {
         let tasks = dims[0];
         let mut manifest = Manifest::new("probe", concat!("tcc ", env!("CARGO_PKG_VERSION")));
         let mut tensor = |dtype: DType, count: usize, storage: Storage| {
@@ -116,48 +152,52 @@ impl Probe {
         };
         let executable = compiled.executable()?;
         let mut session = Session::new(&executable, threads)?;
-        let inputs = (self.inputs.iter().zip(&executable.manifest().inputs))
+        let manifest = executable.manifest();
+        let inputs: Vec<_> = (self.inputs.iter().zip(&manifest.inputs))
             .map(|((_, bytes), port)| {
-                let info = &executable.manifest().tensors[port.tensor as usize];
-                let count = info.shape[0].as_const().unwrap_or(0) as usize;
-                TensorRef::new(info.dtype, &[count], bytes)
+                let info = &manifest.tensors[port.tensor as usize];
+                (info.dtype, info.shape[0].as_const().unwrap_or(0) as usize, bytes.clone())
             })
+            .collect();
+        let output = manifest.tensors[output as usize].dtype;
+        let lent = inputs
+            .iter()
+            .map(|(dtype, count, bytes)| TensorRef::new(*dtype, &[*count], bytes))
             .collect::<Result<Vec<_>, _>>()?;
-        let dtype = executable.manifest().tensors[output as usize].dtype;
-        let mut results = session.run(&inputs)?;
-        let mut best = f64::INFINITY;
-        let begin = Instant::now();
-        for run in 0..runs {
-            if run >= LEAST_RUNS && begin.elapsed().as_secs_f64() > MOST_SECONDS {
-                break;
-            }
-            let mut outputs = [TensorMut::new(dtype, results[0].bytes_mut())];
-            let start = Instant::now();
-            session.run_into(&inputs, &mut outputs)?;
-            best = best.min(start.elapsed().as_secs_f64());
-        }
-        Ok(best)
+        let results = session.run(&lent)?;
+        Ok(Running { session, inputs, output, results })
     }
 
-    /// Units a second: one repetition, which dimension 1 counts, is `units` of them.
-    fn rate(&self, units: f64, rest: &[i64], threads: usize) -> Result<f64, Error> {
+    /// Seconds of the best run.
+    fn seconds(&self, dims: &[i64], calls: usize, threads: usize, runs: usize) -> Result<f64, Error> {
+        self.prepare(dims, calls, threads)?.best(runs)
+    }
+
+    /// A program that takes about `seconds` on these threads, and the repetitions in it, which dimension 1 counts.
+    fn lasting(&self, seconds: f64, rest: &[i64], threads: usize) -> Result<(Running, i64), Error> {
         let dims = |repetitions: i64| [&[threads as i64, repetitions], rest].concat();
         let mut repetitions = 1i64;
-        // Double until a run is long enough to be timed, then scale to the length wanted.
+        // Longer until a run is long enough to be timed, then scale to the length wanted.
         let once = loop {
-            let seconds = self.seconds(&dims(repetitions), 1, threads, 2)?;
-            if seconds > RUN_SECONDS / 8.0 || repetitions > 1 << 40 {
-                break seconds / repetitions as f64;
+            let found = self.seconds(&dims(repetitions), 1, threads, 2)?;
+            if found > seconds / 8.0 || repetitions > 1 << 40 {
+                break found / repetitions as f64;
             }
             repetitions *= 4;
         };
-        let repetitions = ((RUN_SECONDS / once) as i64).max(1);
-        let seconds = self.seconds(&dims(repetitions), 1, threads, RUNS)?;
-        Ok(units * repetitions as f64 / seconds)
+        let repetitions = ((seconds / once) as i64).max(1);
+        Ok((self.prepare(&dims(repetitions), 1, threads)?, repetitions))
+    }
+
+    /// Units a second: one repetition is `units` of them.
+    fn rate(&self, units: f64, rest: &[i64], threads: usize) -> Result<f64, Error> {
+        let (mut running, repetitions) = self.lasting(RUN_SECONDS, rest, threads)?;
+        Ok(units * repetitions as f64 / running.best(RUNS)?)
     }
 }
 
-fn arithmetic(chain: Chain, options: &CompileOptions, threads: [usize; 2]) -> Result<[f64; 2], Error> {
+/// The probe of a chain of operations, and the operations of one repetition on one thread.
+fn chain_probe(chain: Chain, options: &CompileOptions) -> Result<(Probe, f64), Error> {
     let bits = options.target.machine.vector_bits;
     let lanes = usize::from(chain.lanes(bits));
     // Small numbers keep sums finite and normal however often they are added.
@@ -172,13 +212,17 @@ fn arithmetic(chain: Chain, options: &CompileOptions, threads: [usize; 2]) -> Re
         inputs.push((DType::I8, bytes));
     }
     let probe = compile(probes::arithmetic(chain, bits), inputs, chain.accumulator(), lanes, options)?;
-    let operations = (chain.operations() * (CHAINS * lanes) as u64) as f64;
+    Ok((probe, (chain.operations() * (CHAINS * lanes) as u64) as f64))
+}
+
+fn arithmetic(chain: Chain, options: &CompileOptions, threads: [usize; 2]) -> Result<[f64; 2], Error> {
+    let (probe, operations) = chain_probe(chain, options)?;
     let rate = |threads: usize| probe.rate(operations * threads as f64, &[], threads);
     Ok([rate(threads[0])? / 1e9, rate(threads[1])? / 1e9])
 }
 
-/// Gigabytes a second out of `each` bytes a thread.
-fn reading(each: u64, threads: usize, options: &CompileOptions) -> Result<f64, Error> {
+/// The probe that reads `each` bytes a thread, its last dimension, and the bytes of one repetition on all threads.
+fn reading_probe(each: u64, threads: usize, options: &CompileOptions) -> Result<(Probe, i64, f64), Error> {
     let bits = options.target.machine.vector_bits;
     let lanes = usize::from(Chain::Add.lanes(bits));
     let block = (CHAINS * lanes * 4) as u64;
@@ -187,7 +231,13 @@ fn reading(each: u64, threads: usize, options: &CompileOptions) -> Result<f64, E
     // Written, so that each page is memory of its own.
     let data = Bytes::from(1f32.to_le_bytes().repeat(bytes as usize / 4));
     let probe = compile(probes::reading(bits), vec![(DType::F32, data)], DType::F32, lanes, options)?;
-    Ok(probe.rate(bytes as f64, &[blocks as i64], threads)? / 1e9)
+    Ok((probe, blocks as i64, bytes as f64))
+}
+
+/// Gigabytes a second out of `each` bytes a thread.
+fn reading(each: u64, threads: usize, options: &CompileOptions) -> Result<f64, Error> {
+    let (probe, blocks, bytes) = reading_probe(each, threads, options)?;
+    Ok(probe.rate(bytes, &[blocks], threads)? / 1e9)
 }
 
 /// Microseconds that a kernel step on all threads takes beyond the work of one thread.
