@@ -31,16 +31,13 @@ pub fn depthwise(lowering: &mut Lowering, geometry: &Geometry) -> Result<(), Low
     let out_extents = geometry.extents(&result);
     let mut outer_shape = vec![result.shape[0].clone()];
     outer_shape.extend_from_slice(&out_extents[..last]);
-    let tasks = Dim::product(&outer_shape);
-    let tasks = lowering.dim(&tasks);
     if let Some(row) = Row::of(lowering, geometry) {
-        let body = lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
-            let outer = this.decode(task, &outer_shape);
-            row.tiles(this, geometry, &taps, &outer)
-        });
+        let body = row.tasks(lowering, geometry, &taps, &outer_shape);
         lowering.launch(vec![body], false);
         return Ok(());
     }
+    let tasks = Dim::product(&outer_shape);
+    let tasks = lowering.dim(&tasks);
     let lanes = lowering.tuning.lanes(geometry.accumulator);
     let channels = lowering.dim(&geometry.channels(&result));
     let width = lowering.dim(&out_extents[last]);
@@ -152,42 +149,109 @@ impl Row {
         (first..first + self.rows).all(|at| (0..self.taps).all(|tap| self.reads(geometry, at, tap)))
     }
 
-    /// All tiles: those inside by a loop, each of the others with the taps that it has.
-    fn tiles(&self, lowering: &mut Lowering, geometry: &Geometry, taps: &[Dim], outer: &[Expr]) -> Vec<Stmt> {
+    /// The loop over tasks: some channels of some neighbouring rows, so that what a row reads is still in the first-level
+    /// cache when the next one does. `outer` are the extents of the batch and of all spatial axes but the last.
+    fn tasks(&self, lowering: &mut Lowering, geometry: &Geometry, taps: &[Dim], outer: &[Dim]) -> Stmt {
         let result = lowering.results[0].clone();
-        let channels = lowering.dim(&geometry.channels(&result));
-        let lanes = lowering.tuning.lanes(geometry.accumulator);
-        let line = |this: &mut Lowering, first: Expr, known: Option<(&Row, i64)>| {
-            this.vector_line(Expr::index(0), channels.clone(), lanes, &mut |this, channel| {
-                let edge = known.map_or(Edge::Inside, |(row, first)| Edge::Known(row, first));
-                depthwise_tile(this, geometry, taps, outer, first.clone(), self.rows, channel, edge)
-            })
+        let channels = geometry.channels(&result);
+        let strip = channel_strip(lowering, geometry, &channels);
+        let strips = channels.as_const().map_or(1, |channels| channels / strip.unwrap_or(channels).max(1));
+        let index = Expr::index;
+        let last = outer.len() - 1;
+        let block = match (outer.len(), outer[last].as_const()) {
+            (1, _) => 1,
+            (_, Some(rows)) => (rows * strips / LEAST_TASKS).clamp(1, MOST_TASK_ROWS),
+            (_, None) => MOST_TASK_ROWS / 2,
         };
+        let mut domain = outer.to_vec();
+        domain[last] = outer[last].ceil_div(&Dim::Const(block));
+        domain.push(Dim::Const(strips));
+        let tasks = lowering.dim(&Dim::product(&domain));
+        let rows = lowering.dim(&outer[last]);
+        let extent = strip.map_or_else(|| lowering.dim(&channels), index);
+        lowering.for_loop("task", tasks, LoopKind::Parallel, |this, task| {
+            let mut at = this.decode(task, &domain);
+            let first = at.pop().unwrap_or(index(0)).times(extent.clone());
+            let base = at[last].clone().times(index(block));
+            let count = rows.minus(base.clone()).at_most(index(block));
+            self.tiles(
+                this,
+                |this, start, edge| {
+                    vec![this.for_loop("row", count.clone(), LoopKind::Serial, |this, row| {
+                        let mut outer = at.clone();
+                        outer[last] = base.clone().plus(row);
+                        let lanes = this.tuning.lanes(geometry.accumulator);
+                        this.vector_line(first.clone(), extent.clone(), lanes, &mut |this, channel| {
+                            depthwise_tile(
+                                this,
+                                geometry,
+                                taps,
+                                &outer,
+                                start.clone(),
+                                self.rows,
+                                channel,
+                                edge,
+                            )
+                        })
+                    })]
+                },
+                geometry,
+            )
+        })
+    }
+
+    /// All tiles of a row: those inside by a loop, each of the others with the taps that it has. `tile` takes the first
+    /// position.
+    fn tiles(
+        &self,
+        lowering: &mut Lowering,
+        tile: impl Fn(&mut Lowering, Expr, Edge) -> Vec<Stmt>,
+        geometry: &Geometry,
+    ) -> Vec<Stmt> {
         let mut stmts = Vec::new();
         let starts: Vec<i64> = self.starts().collect();
-        let mut tile = 0;
-        while tile < starts.len() {
-            let inside = |tile: &usize| self.is_inside(geometry, starts[*tile]);
-            let run = (tile..starts.len()).take_while(inside).count();
+        let mut next = 0;
+        while next < starts.len() {
+            let start = starts[next];
+            let run = starts[next..].iter().take_while(|first| self.is_inside(geometry, **first)).count();
             if run == 0 {
-                stmts.extend(line(lowering, Expr::index(starts[tile]), Some((self, starts[tile]))));
-                tile += 1;
+                stmts.extend(tile(lowering, Expr::index(start), Edge::Known(self, start)));
+                next += 1;
                 continue;
             }
-            let (base, last) = (starts[tile], Expr::index(self.width - self.rows));
+            let last = Expr::index(self.width - self.rows);
             stmts.push(lowering.for_loop(
                 "tile",
                 Expr::index(run as i64),
                 LoopKind::Serial,
                 |this, number| {
-                    let first = Expr::index(base).plus(number.times(Expr::index(self.rows))).at_most(last);
-                    line(this, first, None)
+                    let first = Expr::index(start).plus(number.times(Expr::index(self.rows))).at_most(last);
+                    tile(this, first, Edge::Inside)
                 },
             ));
-            tile += run;
+            next += run;
         }
         stmts
     }
+}
+
+/// Rows of a task at most.
+const MOST_TASK_ROWS: i64 = 8;
+
+/// Tasks that there are at least where rows and channels allow it, so that threads share them evenly.
+const LEAST_TASKS: i64 = 16;
+
+/// Vectors of channels in a task at most: a few lines of a tile's width fit the first-level cache.
+const MOST_STRIP: i64 = 9;
+
+/// Channels of a task, a divisor of all; none where all of them are one strip.
+fn channel_strip(lowering: &Lowering, geometry: &Geometry, channels: &Dim) -> Option<i64> {
+    let lanes = i64::from(lowering.tuning.lanes(geometry.accumulator));
+    let channels = channels.as_const().filter(|channels| channels % lanes == 0 && *channels > 0)?;
+    let vectors = channels / lanes;
+    // Strips of a vector or two would leave most of each line to other tasks.
+    let strip = (MOST_STRIP / 2..=MOST_STRIP).rev().find(|strip| vectors % strip == 0)?;
+    (strip < vectors).then_some(strip * lanes)
 }
 
 /// What is known of the taps of a tile along the last axis.
