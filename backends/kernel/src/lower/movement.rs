@@ -5,7 +5,7 @@ use tcc_ir::scalar::Function;
 use tcc_ir::words::PadKind;
 
 use super::{Argument, LowerError, Lowering};
-use crate::ir::{Expr, LoopKind, Stmt};
+use crate::ir::{BufferId, Expr, LoopKind, Stmt};
 
 /// A copy in row-major order.
 pub fn copy(lowering: &mut Lowering) -> Result<(), LowerError> {

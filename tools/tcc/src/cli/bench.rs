@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use tcc::Error;
 use tcc::inputs::ordered;
-use tcc::measure::{Ceiling, Ceilings};
+use tcc::measure::{Ceiling, Ceilings, Lap};
 use tcc::runtime::{Session, TensorMut};
 
 use super::bench_language::{self, WorkloadArguments};
@@ -132,12 +132,6 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Seconds that this thread had a core.
-fn own_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
-}
-
 /// One round of `--ceilings`.
 #[derive(Serialize)]
 struct Round {
@@ -177,11 +171,9 @@ fn beside_ceilings(
         let before = ceilings.sample()?;
         let (begin, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
         while runs < ROUND_RUNS || begin.elapsed().as_secs_f64() < ROUND_SECONDS {
-            let (own, start) = (own_seconds(), Instant::now());
+            let lap = Lap::start();
             run()?;
-            let elapsed = start.elapsed().as_secs_f64();
-            // A thread alone does not count what others did on its core meanwhile.
-            best = best.min(if threads == 1 { elapsed.min(own_seconds() - own) } else { elapsed });
+            best = best.min(lap.seconds(threads == 1));
             runs += 1;
         }
         let ceiling = before.better(ceilings.sample()?);

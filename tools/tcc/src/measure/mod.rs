@@ -22,7 +22,7 @@ use crate::compile::{CompileOptions, Compiled, generate};
 use crate::device::Device;
 use crate::error::Error;
 use crate::target::Target;
-pub use ceilings::{Ceiling, Ceilings};
+pub use ceilings::{Ceiling, Ceilings, Lap};
 use probes::{CHAINS, Chain};
 
 /// Seconds of one timed run: short, so that some run meets nothing that disturbs it.
