@@ -424,12 +424,13 @@ fn build(
         lowering.load(argument, at).cast(dtype, accumulator)
     };
     let a = element(lowering, Argument::Operand(plan.other_operand), &coordinates(&plan.other_labels));
+    let at = coordinates(&plan.vector_labels);
+    let known = lowering.operands[plan.vector_operand()].static_shape().is_some();
     let b = match &plan.layout {
         // Read in the operand's own order here; the packing step changes it.
-        Some(_) => {
-            lowering.load_as(plan.vector_source, plan.vector_operand(), &coordinates(&plan.vector_labels))
-        }
-        None => lowering.load(plan.vector_source, &coordinates(&plan.vector_labels)),
+        Some(_) if known => lowering.load_as(plan.vector_source, plan.vector_operand(), &at),
+        Some(layout) => lowering.load(plan.vector_source, &layout.coordinates(&at)),
+        None => lowering.load(plan.vector_source, &at),
     };
     let b = b.cast(lowering.operands[plan.vector_operand()].dtype(), accumulator);
     let update = multiply_add(accumulator, a, b, Expr::load(sum, zero.clone()));
@@ -456,7 +457,7 @@ fn build(
         nest = vec![Stmt::For { var: *var, extent, kind: LoopKind::Serial, body: nest }];
     }
     lowering.kernel.body = nest;
-    if let Some(layout) = &plan.layout {
+    if let Some(layout) = plan.layout.as_ref().filter(|_| known) {
         lowering.pack(plan.vector_source, plan.vector_operand(), layout)?;
     }
     if let (Some(PackedLayout { group: Some(_), .. }), Some((_, depth))) = (&plan.layout, summed.last()) {
