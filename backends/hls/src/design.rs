@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use tcc_ir::dtype::DType;
+use tcc_kernel::fixed::Fixed;
 use tcc_kernel::{Kernel, ir as kernel_ir};
 use tcc_passes::program::{Program, element_type};
 use tcc_runtime::DimExpr;
@@ -14,8 +15,9 @@ use tcc_runtime::manifest::{Access, Manifest, Step, Storage, TensorId};
 use crate::emit::{Emitted, emit};
 use crate::error::Error;
 use crate::estimate::{Memory, memory};
+use crate::formats::ProgramFormats;
 use crate::names::{distinct, identifier};
-use crate::numbers::Numbers;
+use crate::numbers::{Types, element_bits};
 use crate::part::Part;
 use crate::schedule::{Scheduled, schedule};
 
@@ -24,6 +26,8 @@ use crate::schedule::{Scheduled, schedule};
 pub struct Function {
     /// The scheduled kernel.
     pub scheduled: Scheduled,
+    /// Its number formats.
+    pub types: Types,
     /// Its text.
     pub emitted: Emitted,
 }
@@ -44,6 +48,8 @@ pub struct Array {
     pub name: String,
     /// Element type in the model.
     pub dtype: DType,
+    /// Format of f32 elements; none for floating point.
+    pub format: Option<Fixed>,
     /// What it is for.
     pub role: Role,
     /// Size, banks and kind.
@@ -90,6 +96,8 @@ pub struct Port {
     pub name: String,
     /// Element type in the model.
     pub dtype: DType,
+    /// Format of f32 elements; none for floating point.
+    pub format: Option<Fixed>,
     /// Number of elements.
     pub elements: u64,
     /// Where it is on the chip.
@@ -111,8 +119,6 @@ pub struct Design {
     pub inputs: Vec<Port>,
     /// Outputs in order.
     pub outputs: Vec<Port>,
-    /// Number format.
-    pub numbers: Numbers,
 }
 
 /// The element type of a manifest tensor in the IR.
@@ -148,12 +154,11 @@ fn constant(manifest: &Manifest, dim: &DimExpr, what: impl FnOnce() -> String) -
 
 impl Design {
     /// The design of a program on a part.
-    pub fn new(program: &Program, part: &Part, numbers: &Numbers) -> Result<Design, Error> {
+    pub fn new(program: &Program, part: &Part, formats: &ProgramFormats) -> Result<Design, Error> {
         let manifest = &program.manifest;
-        check(manifest)?;
         let mut builder = Builder {
             program,
-            numbers,
+            formats,
             part,
             arrays: Vec::new(),
             places: HashMap::new(),
@@ -171,14 +176,26 @@ impl Design {
         let inputs = builder.ports(&manifest.inputs)?;
         let outputs = builder.ports(&manifest.outputs)?;
         let Builder { arrays, functions, .. } = builder;
-        Ok(Design { name, functions, arrays, calls, inputs, outputs, numbers: *numbers })
+        Ok(Design { name, functions, arrays, calls, inputs, outputs })
+    }
+
+    /// The fixed-point formats of the design.
+    pub fn formats(&self) -> BTreeSet<Fixed> {
+        let arrays = self.arrays.iter().map(|array| (array.dtype, array.format));
+        let ports = self.inputs.iter().chain(&self.outputs).map(|port| (port.dtype, port.format));
+        let stored = arrays.chain(ports).filter(|(dtype, _)| *dtype == DType::F32);
+        let inside = self.functions.iter().filter_map(|function| function.types.0.as_ref());
+        let inside = inside.flat_map(|formats| formats.buffers.iter().copied().chain([formats.local]));
+        stored.filter_map(|(_, format)| format).chain(inside).collect()
     }
 
     /// True where the design uses integer or fixed-point types of the vendor's headers.
     pub fn uses_ap_types(&self) -> bool {
-        let arbitrary = |dtype: DType| dtype.is_integer() || (dtype == DType::F32 && self.numbers.is_fixed());
-        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.dtype);
-        let arrays = self.arrays.iter().map(|array| array.dtype);
+        let arbitrary = |(dtype, format): (DType, Option<Fixed>)| {
+            dtype.is_integer() || (dtype == DType::F32 && format.is_some())
+        };
+        let ports = self.inputs.iter().chain(&self.outputs).map(|port| (port.dtype, port.format));
+        let arrays = self.arrays.iter().map(|array| (array.dtype, array.format));
         let texts = self.functions.iter().any(|function| {
             ["ap_", "to_integer", "clamped<", "shift_"]
                 .iter()
@@ -189,7 +206,7 @@ impl Design {
 }
 
 /// Refuses steps and extents that hardware cannot have.
-fn check(manifest: &Manifest) -> Result<(), Error> {
+pub fn check(manifest: &Manifest) -> Result<(), Error> {
     for (number, step) in manifest.steps.iter().enumerate() {
         let refuse = |what: String, advice: &'static str| Err(Error::Step { number, what, advice });
         match step {
@@ -248,12 +265,12 @@ fn written(manifest: &Manifest) -> HashSet<TensorId> {
 
 struct Builder<'p> {
     program: &'p Program,
-    numbers: &'p Numbers,
+    formats: &'p ProgramFormats,
     part: &'p Part,
     arrays: Vec<Array>,
     places: HashMap<TensorId, Place>,
     functions: Vec<Function>,
-    function_of: HashMap<u32, usize>,
+    function_of: HashMap<(u32, Types), usize>,
     names: BTreeSet<String>,
     written: HashSet<TensorId>,
 }
@@ -265,11 +282,14 @@ impl Builder<'_> {
         name
     }
 
-    fn array(&mut self, name: &str, dtype: DType, elements: u64, role: Role, last_step: u32) -> usize {
-        let name = self.name(name);
-        let memory = memory(elements.max(1), dtype, self.numbers, 1, false);
-        self.arrays.push(Array { name, dtype, role, memory, last_step });
-        self.arrays.len() - 1
+    /// A new array for a tensor.
+    fn array(&mut self, name: &str, id: TensorId, role: Role, last_step: u32) -> Result<usize, Error> {
+        let manifest = &self.program.manifest;
+        let (elements, dtype) = (elements(manifest, id)?, ir_type(info(manifest, id)?.dtype)?);
+        let (name, format) = (self.name(name), self.formats.tensor(id));
+        let memory = memory(elements.max(1), element_bits(dtype, format), 1, false);
+        self.arrays.push(Array { name, dtype, format, role, memory, last_step });
+        Ok(self.arrays.len() - 1)
     }
 
     /// Places arena tensors in the order in which they are written.
@@ -285,11 +305,13 @@ impl Builder<'_> {
         for (first, last, id) in ranges {
             let (count, dtype) = (elements(manifest, id)?, ir_type(info(manifest, id)?.dtype)?);
             let free = self.arrays.iter().position(|array| {
-                array.dtype == dtype && array.role == Role::Local && array.last_step < first
+                (array.dtype, array.format) == (dtype, self.formats.tensor(id))
+                    && array.role == Role::Local
+                    && array.last_step < first
             });
             let array = match free {
                 Some(array) => array,
-                None => self.array("buffer", dtype, count, Role::Local, last),
+                None => self.array("buffer", id, Role::Local, last)?,
             };
             let shared = &mut self.arrays[array];
             shared.last_step = last;
@@ -312,7 +334,7 @@ impl Builder<'_> {
             return Err(Error::Program(format!("tensor {} is an alias of itself", manifest.tensor_name(id))));
         }
         let tensor = info(manifest, id)?;
-        let (count, dtype) = (elements(manifest, id)?, ir_type(tensor.dtype)?);
+        let dtype = ir_type(tensor.dtype)?;
         let named =
             |default: &str| if tensor.name.is_empty() { default.to_string() } else { tensor.name.clone() };
         let place = match &tensor.storage {
@@ -326,15 +348,20 @@ impl Builder<'_> {
                     Error::Program(format!("tensor {} starts within an element", manifest.tensor_name(id)))
                 })?;
                 let base = self.place_through(*of, depth + 1)?;
+                if self.arrays[base.array].dtype != dtype {
+                    return Err(Error::Program(format!(
+                        "tensor {} reads another one's bits as {dtype}",
+                        manifest.tensor_name(id)
+                    )));
+                }
                 Place { offset: base.offset + offset / dtype.bits().max(1) as u64, ..base }
             }
             Storage::Weight { .. } => {
                 let name = format!("weights_{}", identifier(&named(&format!("w{id}"))));
-                Place { array: self.array(&name, dtype, count, Role::Weight(id), u32::MAX), offset: 0 }
+                Place { array: self.array(&name, id, Role::Weight(id), u32::MAX)?, offset: 0 }
             }
             _ => {
-                let array =
-                    self.array(&format!("{}_local", named("buffer")), dtype, count, Role::Local, u32::MAX);
+                let array = self.array(&format!("{}_local", named("buffer")), id, Role::Local, u32::MAX)?;
                 Place { array, offset: 0 }
             }
         };
@@ -349,6 +376,7 @@ impl Builder<'_> {
             result.push(Port {
                 name: self.name(&port.name),
                 dtype: ir_type(info(manifest, port.tensor)?.dtype)?,
+                format: self.formats.tensor(port.tensor),
                 elements: elements(manifest, port.tensor)?,
                 place: self.place(port.tensor)?,
             });
@@ -377,14 +405,15 @@ impl Builder<'_> {
             .map(|tensor| &tensor.name);
         let named = |name: &&String| !name.is_empty() && *name != "?";
         let layer = names.find(named).map_or_else(|| base_name(kernel).to_string(), String::clone);
-        let function = match self.function_of.get(&step.kernel) {
+        let types = self.formats.types(kernel, number, &step.buffers);
+        let function = match self.function_of.get(&(step.kernel, types.clone())) {
             Some(function) => *function,
             None => {
-                let scheduled = schedule(kernel, self.numbers)?;
+                let scheduled = schedule(kernel, &types)?;
                 let name = self.name(&function_name(&layer, kernel));
-                let emitted = emit(&scheduled.kernel, &name, self.numbers, &scheduled.partitions)?;
-                self.functions.push(Function { scheduled, emitted });
-                self.function_of.insert(step.kernel, self.functions.len() - 1);
+                let emitted = emit(&scheduled.kernel, &name, &types, &scheduled.partitions)?;
+                self.functions.push(Function { scheduled, types: types.clone(), emitted });
+                self.function_of.insert((step.kernel, types), self.functions.len() - 1);
                 self.functions.len() - 1
             }
         };
@@ -403,8 +432,8 @@ impl Builder<'_> {
             let array = &mut self.arrays[place.array];
             array.memory.banks = array.memory.banks.max(wanted);
             let local = array.role == Role::Local;
-            let (elements, dtype, banks) = (array.memory.elements, array.dtype, array.memory.banks);
-            array.memory = memory(elements, dtype, self.numbers, banks, local && self.part.budget.uram > 0);
+            let Memory { elements, width, banks, .. } = array.memory;
+            array.memory = memory(elements, width, banks, local && self.part.budget.uram > 0);
         }
         Ok(Call::Function { function, arguments, layer })
     }

@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use tcc_ir::scalar::Function;
+use tcc_kernel::fixed::{Fixed, Table};
 use tcc_kernel::ir::{Access, Buffer, BufferId, Expr, Kernel, LoopKind, Space, Stmt, Var};
 
 use crate::error::Error;
 use crate::names::distinct;
-use crate::numbers::Numbers;
+use crate::numbers::Types;
 use crate::range::Ranges;
-use crate::tables::Table;
 
 use index::Indices;
 
@@ -30,20 +30,15 @@ pub struct Emitted {
     pub prototype: String,
     /// The definition.
     pub text: String,
-    /// Tables that it looks up.
-    pub tables: BTreeSet<Table>,
+    /// Tables that it looks up, with the formats of their entries.
+    pub tables: BTreeSet<(Table, Fixed)>,
 }
 
 /// Cyclic partition of a buffer into so many banks, by [`BufferId`]; 1 leaves it whole.
 pub type Partitions = [u32];
 
 /// Writes a kernel as the C++ function `name`. `partitions` are those of its own arrays; callers partition arguments.
-pub fn emit(
-    kernel: &Kernel,
-    name: &str,
-    numbers: &Numbers,
-    partitions: &Partitions,
-) -> Result<Emitted, Error> {
+pub fn emit(kernel: &Kernel, name: &str, types: &Types, partitions: &Partitions) -> Result<Emitted, Error> {
     if let Some(dimension) = kernel.dims.first() {
         return Err(Error::OpenDimension {
             what: format!("kernel {}", kernel.name),
@@ -52,7 +47,7 @@ pub fn emit(
     }
     let mut emitter = Emitter {
         kernel,
-        numbers,
+        types,
         indices: Indices::of(kernel),
         ranges: Ranges::default(),
         scopes: vec![Scope::default()],
@@ -78,13 +73,13 @@ struct Scope {
 
 struct Emitter<'k> {
     kernel: &'k Kernel,
-    numbers: &'k Numbers,
+    types: &'k Types,
     indices: Indices,
     ranges: Ranges,
     scopes: Vec<Scope>,
     /// Names by buffer.
     buffers: Vec<String>,
-    tables: BTreeSet<Table>,
+    tables: BTreeSet<(Table, Fixed)>,
     out: String,
 }
 
@@ -115,15 +110,11 @@ impl Emitter<'_> {
     }
 
     /// The C++ type of a buffer's elements.
-    fn element_type(&self, buffer: &Buffer) -> Result<String, Error> {
-        let named = match buffer.space {
-            Space::Register => self.numbers.local(buffer.dtype),
-            _ => self.numbers.memory(buffer.dtype),
-        };
-        match named {
+    fn element_type(&self, id: BufferId) -> Result<String, Error> {
+        match self.types.buffer(self.kernel, id) {
             Some(name) => Ok(name),
             None => self.unsupported(
-                format!("type for {} elements", buffer.dtype),
+                format!("type for {} elements", self.kernel.buffer_of(id).dtype),
                 "convert the model to f32 or integers",
             ),
         }
@@ -131,9 +122,9 @@ impl Emitter<'_> {
 
     fn arguments(&self) -> Result<Vec<String>, Error> {
         let mut arguments: Vec<(u32, String)> = Vec::new();
-        for (buffer, name) in self.kernel.buffers.iter().zip(&self.buffers) {
+        for (number, (buffer, name)) in self.kernel.buffers.iter().zip(&self.buffers).enumerate() {
             let Space::Argument(position) = buffer.space else { continue };
-            let ty = self.element_type(buffer)?;
+            let ty = self.element_type(BufferId(number as u32))?;
             let constant = if buffer.access == Access::Read { "const " } else { "" };
             let count = elements(self.kernel, buffer)?;
             arguments.push((position, format!("{constant}{ty} {name}[{count}]")));
@@ -154,8 +145,9 @@ impl Emitter<'_> {
             if matches!(buffer.space, Space::Argument(_)) {
                 continue;
             }
-            let (ty, name) = (self.element_type(buffer)?, &self.buffers[number]);
-            if self.is_single(BufferId(number as u32)) {
+            let id = BufferId(number as u32);
+            let (ty, name) = (self.element_type(id)?, &self.buffers[number]);
+            if self.is_single(id) {
                 let _ = writeln!(self.out, "  {ty} {name};");
                 continue;
             }
@@ -299,7 +291,7 @@ impl Emitter<'_> {
                 "lower the kernel with one lane",
             );
         }
-        match self.numbers.local(variable.ty.dtype) {
+        match self.types.local(variable.ty.dtype) {
             Some(name) => Ok(name),
             None => self.unsupported(
                 format!("type for {} values", variable.ty.dtype),
@@ -319,9 +311,10 @@ impl Emitter<'_> {
         Ok(format!("{name}[{text}]"))
     }
 
-    fn table(&mut self, function: Function) -> Option<Table> {
+    /// The table of a function in the local format.
+    fn table(&mut self, function: Function, format: Fixed) -> Option<Table> {
         let table = Table::of(function)?;
-        self.tables.insert(table);
+        self.tables.insert((table, format));
         Some(table)
     }
 }

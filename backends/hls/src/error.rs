@@ -49,12 +49,32 @@ pub enum Error {
     #[error("malformed program: {0}")]
     Program(String),
     /// Text that names no number format.
-    #[error("'{text}' is no number format: {reason}; write float or fixed<16,6>")]
+    #[error("'{text}' is no number format: {reason}; write float, fixed<16,6>, fixed<16> or fixed")]
     Numbers {
         /// The text.
         text: String,
         /// What is wrong.
         reason: String,
+    },
+    /// Values beyond a given format.
+    #[error("{layer} reaches {observed:.6}, beyond {format}; it takes {integer} integer bits")]
+    Overflow {
+        /// The tensor, by the name of its layer.
+        layer: String,
+        /// Largest magnitude on the calibration data.
+        observed: f64,
+        /// The format.
+        format: String,
+        /// Integer bits that would do.
+        integer: i32,
+    },
+    /// No width that a search tried is accurate enough.
+    #[error("fixed point of up to {widest} bits is off by {:.2} % of the largest output, more than 1 %; use --quant float", 100.0 * .error)]
+    NoWidth {
+        /// Widest format.
+        widest: u32,
+        /// Least error, relative to the largest output.
+        error: f64,
     },
     /// A part that the table does not have.
     #[error("no part '{name}'; known are {known}")]

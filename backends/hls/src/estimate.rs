@@ -11,9 +11,9 @@ mod walk;
 
 use std::collections::BTreeMap;
 
-use tcc_kernel::ir::{Expr, Kernel, LoopKind, Space, Stmt, Var};
+use tcc_kernel::ir::{BufferId, Expr, Kernel, LoopKind, Space, Stmt, Var};
 
-use crate::numbers::Numbers;
+use crate::numbers::Types;
 use crate::part::Resources;
 use crate::range::{Ranges, stride};
 
@@ -46,7 +46,7 @@ pub struct Estimate {
 /// Estimator of one kernel.
 pub struct Estimator<'k> {
     kernel: &'k Kernel,
-    numbers: &'k Numbers,
+    types: &'k Types,
     partitions: &'k [u32],
     ranges: Ranges,
 }
@@ -127,8 +127,8 @@ fn visit_accesses(block: &[Stmt], unrolled: &mut Vec<(Var, u64)>, visit: &mut Vi
 
 impl<'k> Estimator<'k> {
     /// An estimator outside of all loops.
-    pub fn new(kernel: &'k Kernel, numbers: &'k Numbers, partitions: &'k [u32]) -> Estimator<'k> {
-        Estimator { kernel, numbers, partitions, ranges: Ranges::default() }
+    pub fn new(kernel: &'k Kernel, types: &'k Types, partitions: &'k [u32]) -> Estimator<'k> {
+        Estimator { kernel, types, partitions, ranges: Ranges::default() }
     }
 
     /// The estimate of the whole kernel, whose loops are scheduled.
@@ -141,17 +141,17 @@ impl<'k> Estimator<'k> {
     /// The kernel's own arrays.
     fn arrays(&self) -> Resources {
         let mut sum = Resources::default();
-        for (buffer, factor) in self.kernel.buffers.iter().zip(self.partitions) {
+        for (number, (buffer, factor)) in self.kernel.buffers.iter().zip(self.partitions).enumerate() {
             let count = Ranges::default().of(&buffer.count).map_or(1, |(_, high)| high.max(1));
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             sum = sum.plus(match buffer.space {
                 Space::Argument(_) => Resources::default(),
                 Space::Register => {
-                    let bits = count.saturating_mul(self.numbers.local_bits(buffer.dtype).into());
+                    let bits = count.saturating_mul(self.types.local_bits(buffer.dtype).into());
                     Resources { ff: bits, ..Resources::default() }
                 }
                 _ => {
-                    let width = self.numbers.memory_bits(buffer.dtype);
+                    let width = self.types.buffer_bits(self.kernel, BufferId(number as u32));
                     let memory = Memory { elements: count, width, banks: *factor, large: false };
                     memory.resources()
                 }
@@ -228,7 +228,7 @@ impl<'k> Estimator<'k> {
 
     /// Cycles from the first load to the last result of statements without loops in time.
     fn depth(&self, block: &[Stmt]) -> u64 {
-        let mut times = Times::depth(self.kernel, self.numbers);
+        let mut times = Times::depth(self.kernel, self.types);
         times.block(block);
         times.latest() + 1
     }
@@ -236,7 +236,7 @@ impl<'k> Estimator<'k> {
     /// Units for the operators of statements that start every `interval` cycles.
     fn operators(&self, block: &[Stmt], interval: u64) -> Resources {
         let mut counts: BTreeMap<Operator, u64> = BTreeMap::new();
-        operators::count(self.kernel, self.numbers, block, 1, &mut counts);
+        operators::count(self.kernel, self.types, block, 1, &mut counts);
         counts.into_iter().fold(Resources::default(), |sum, (operator, count)| {
             sum.plus(operator.cost().resources.times(count.div_ceil(interval.max(1))))
         })
@@ -244,7 +244,7 @@ impl<'k> Estimator<'k> {
 
     /// The smallest initiation interval that dependences and memory ports allow a loop over `counter`.
     pub fn interval(&self, counter: Var, body: &[Stmt]) -> u32 {
-        let carried = Times::carried(self.kernel, self.numbers, counter, body);
+        let carried = Times::carried(self.kernel, self.types, counter, body);
         let interval = carried.max(self.port_interval(body)).max(1);
         u32::try_from(interval).unwrap_or(u32::MAX)
     }

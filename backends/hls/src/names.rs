@@ -15,8 +15,7 @@ const RESERVED: &[&str] = &[
     "sigmoid",
     "sign",
     "smaller",
-    "sum_t",
-    "value_t",
+    "top",
 ];
 
 /// Longest identifier: names of fused layers would be too long for files.

@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
+use tcc_ir::dtype::DType;
+use tcc_kernel::fixed::Fixed;
 use tcc_passes::program::Program;
 use tcc_runtime::manifest::Storage;
 
-use crate::design::{Array, Call, Design, Place, Port, Role, info};
+use crate::design::{Array, Call, Design, Place, Port, Role, check, info};
 use crate::error::Error;
-use crate::numbers::Numbers;
+use crate::formats::ProgramFormats;
+use crate::numbers::{Numbers, element_type, format_definition};
 use crate::part::Part;
-use crate::reference::{Vector, random_vectors};
+use crate::reference::{Vector, random_inputs, run};
 use crate::report::Report;
-use crate::tables::Table;
-use crate::{testbench, weights};
+use crate::{tables, testbench, weights};
 
 const MATH: &str = include_str!("support/tcc_hls.h");
 const INTEGER: &str = include_str!("support/tcc_integer.h");
@@ -25,15 +27,19 @@ const FIXED: &str = include_str!("support/tcc_fixed.h");
 pub struct Options {
     /// Number format.
     pub numbers: Numbers,
-    /// Vectors of the testbench; without any, two are made up and interpreted.
+    /// Inputs of a few runs, each the bytes of every input: ranges are taken from them, and the testbench runs them. Without
+    /// any, two are made up.
+    pub calibration: Vec<Vec<Vec<u8>>>,
+    /// Vectors of the testbench; without any, the interpreter runs the calibration data.
     pub vectors: Option<Vec<Vector>>,
-    /// Largest accepted error of a floating-point result, relative to the larger of 1 and the expected value.
+    /// Largest accepted error of a floating-point result, relative to the larger of 1 and the expected value. Fixed point and
+    /// integers are exact.
     pub tolerance: f64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { numbers: Numbers::Float, vectors: None, tolerance: 1e-4 }
+        Options { numbers: Numbers::Float, calibration: Vec::new(), vectors: None, tolerance: 1e-4 }
     }
 }
 
@@ -46,6 +52,9 @@ pub struct Project {
     pub report: Report,
 }
 
+/// Vectors that are made up where none are given.
+const MADE_UP: usize = 2;
+
 /// Makes the project of a program, whose kernels were lowered with [`crate::tuning`], for a part.
 ///
 /// # Errors
@@ -53,17 +62,29 @@ pub struct Project {
 /// Open dimensions, steps that are no kernels, types and functions without counterpart, and parts that are too small are
 /// refused by name.
 pub fn project(program: &Program, part: &Part, options: &Options) -> Result<Project, Error> {
-    let design = Design::new(program, part, &options.numbers)?;
-    let report = Report::new(&design, part);
+    check(&program.manifest)?;
+    let made_up = if options.calibration.is_empty() { random_inputs(program, MADE_UP)? } else { Vec::new() };
+    let calibration = if made_up.is_empty() { &options.calibration } else { &made_up };
+    let ranges: &[_] = match options.numbers {
+        // Made-up inputs say nothing of whether a given format overflows.
+        Numbers::Fixed(_) => &options.calibration,
+        _ => calibration,
+    };
+    let formats = ProgramFormats::choose(program, &options.numbers, ranges)?;
+    let design = Design::new(program, part, &formats)?;
+    let report = Report::new(&design, part, &options.numbers);
     part.check(&report.total.resources)?;
     let mut files = BTreeMap::new();
     sources(&design, program, &mut files)?;
-    let made_up = match &options.vectors {
-        Some(_) => Vec::new(),
-        None => random_vectors(program, 2)?,
-    };
-    let vectors = options.vectors.as_ref().unwrap_or(&made_up);
-    files.extend(testbench::files(&design, vectors, options.tolerance)?);
+    let mut expected = Vec::new();
+    if options.vectors.is_none() {
+        for inputs in calibration {
+            expected.push(Vector { inputs: inputs.clone(), outputs: run(program, &formats, inputs)? });
+        }
+    }
+    let vectors = options.vectors.as_ref().unwrap_or(&expected);
+    let tolerance = if options.numbers == Numbers::Float { options.tolerance } else { 0.0 };
+    files.extend(testbench::files(&design, vectors, tolerance)?);
     files.insert("Makefile".into(), makefile(&design));
     files.insert("script.tcl".into(), script(&design, part));
     files.insert("report.json".into(), serde_json::to_string_pretty(&report)? + "\n");
@@ -71,7 +92,7 @@ pub fn project(program: &Program, part: &Part, options: &Options) -> Result<Proj
 }
 
 fn sources(design: &Design, program: &Program, files: &mut BTreeMap<String, String>) -> Result<(), Error> {
-    let mut tables: BTreeSet<Table> = BTreeSet::new();
+    let mut tables = BTreeSet::new();
     let mut prototypes =
         String::from("// The functions of the design.\n#pragma once\n\n#include \"types.h\"\n");
     for function in &design.functions {
@@ -91,13 +112,15 @@ fn sources(design: &Design, program: &Program, files: &mut BTreeMap<String, Stri
     if design.uses_ap_types() {
         files.insert("src/tcc_integer.h".into(), INTEGER.into());
     }
-    if let Numbers::Fixed { sum, .. } = design.numbers {
+    if !design.formats().is_empty() {
         files.insert("src/tcc_fixed.h".into(), FIXED.into());
-        if !tables.is_empty() {
-            let mut text = String::from("// Functions as tables.\n#pragma once\n\n#include \"types.h\"\n");
-            tables.iter().for_each(|table| text.push_str(&format!("\n{}", table.definition(sum))));
-            files.insert("src/tables.h".into(), text);
+    }
+    if !tables.is_empty() {
+        let mut text = String::from("// Functions as tables.\n#pragma once\n\n#include \"types.h\"\n");
+        for (table, format) in &tables {
+            let _ = write!(text, "\n{}", tables::definition(table, *format));
         }
+        files.insert("src/tables.h".into(), text);
     }
     for array in &design.arrays {
         let Role::Weight(tensor) = array.role else { continue };
@@ -110,7 +133,7 @@ fn sources(design: &Design, program: &Program, files: &mut BTreeMap<String, Stri
         let range = first.zip(length).and_then(|(first, length)| data.get(first..first.checked_add(length)?));
         let elements = crate::design::elements(&program.manifest, tensor)?;
         let text = range
-            .and_then(|data| weights::header(&array.name, array.dtype, elements, data, &design.numbers))
+            .and_then(|data| weights::header(&array.name, array.dtype, array.format, elements, data))
             .ok_or_else(unreadable)?;
         files.insert(format!("src/{}.h", array.name), text);
     }
@@ -128,18 +151,18 @@ fn types(design: &Design) -> String {
     if design.uses_ap_types() {
         text.push_str("#include \"tcc_integer.h\"\n");
     }
-    if let Numbers::Fixed { value, sum } = design.numbers {
-        let _ = write!(
-            text,
-            "#include \"tcc_fixed.h\"\n\n// Numbers in memory.\ntypedef {value} value_t;\n\n\
-             // Local variables: sums of products.\ntypedef {sum} sum_t;\n"
+    let formats = design.formats();
+    if !formats.is_empty() {
+        text.push_str(
+            "#include \"tcc_fixed.h\"\n\n// Fixed point: all bits, and those before the binary point.\n",
         );
+        formats.into_iter().for_each(|format| text.push_str(&format_definition(format)));
     }
     text
 }
 
-fn type_name(design: &Design, dtype: tcc_ir::dtype::DType) -> Result<String, Error> {
-    design.numbers.memory(dtype).ok_or_else(|| Error::Unsupported {
+fn type_name(design: &Design, dtype: DType, format: Option<Fixed>) -> Result<String, Error> {
+    element_type(dtype, format).ok_or_else(|| Error::Unsupported {
         kernel: design.name.clone(),
         what: format!("type for {dtype} elements"),
         advice: "convert the model to f32 or integers",
@@ -150,7 +173,7 @@ fn top_prototype(design: &Design) -> Result<String, Error> {
     let mut arguments = Vec::new();
     let ports = design.inputs.iter().map(|port| ("const ", port));
     for (constant, port) in ports.chain(design.outputs.iter().map(|port| ("", port))) {
-        let ty = type_name(design, port.dtype)?;
+        let ty = type_name(design, port.dtype, port.format)?;
         arguments.push(format!("{constant}{ty} {}[{}]", port.name, port.elements.max(1)));
     }
     Ok(format!("void {}({})", design.name, arguments.join(", ")))
@@ -186,7 +209,7 @@ fn top(design: &Design, prototype: &str) -> Result<String, Error> {
     text.push_str("#pragma HLS INTERFACE s_axilite port=return\n");
     for array in &design.arrays {
         if array.role == Role::Local {
-            let ty = type_name(design, array.dtype)?;
+            let ty = type_name(design, array.dtype, array.format)?;
             let _ = writeln!(text, "  static {ty} {}[{}];", array.name, array.memory.elements.max(1));
         }
         pragmas(&mut text, array);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::design::{Call, Design};
+use crate::numbers::Numbers;
 use crate::part::{Part, Resources};
 
 /// How a figure came about.
@@ -79,7 +80,7 @@ fn figures(cycles: u64, resources: Resources) -> Figures {
 
 impl Report {
     /// The report of a design on a part.
-    pub fn new(design: &Design, part: &Part) -> Report {
+    pub fn new(design: &Design, part: &Part, numbers: &Numbers) -> Report {
         let mut seen = vec![false; design.functions.len()];
         let mut layers = Vec::new();
         let (mut cycles, mut resources) = (0u64, Resources::default());
@@ -123,7 +124,7 @@ impl Report {
             name: design.name.clone(),
             part: part.name.clone(),
             device: part.device.clone(),
-            numbers: design.numbers.to_string(),
+            numbers: numbers.to_string(),
             clock_mhz: part.clock_mhz,
             latency_ms: cycles as f64 / (f64::from(part.clock_mhz.max(1)) * 1e3),
             total: figures(cycles, resources),

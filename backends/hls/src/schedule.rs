@@ -11,7 +11,7 @@ use tcc_kernel::verify::verify;
 
 use crate::error::Error;
 use crate::estimate::{Estimate, Estimator, has_loop, is_spatial, partitions};
-use crate::numbers::Numbers;
+use crate::numbers::Types;
 
 /// Loops of at most so many iterations around nothing but straight code are written out.
 const SHORT: i64 = 1;
@@ -42,7 +42,7 @@ pub fn tuning() -> Tuning {
 
 /// Pipelines the innermost loops of a kernel, each as often as its dependences and memory ports allow. Loops that are
 /// `Pipeline` already keep their interval.
-pub fn schedule(kernel: &Kernel, numbers: &Numbers) -> Result<Scheduled, Error> {
+pub fn schedule(kernel: &Kernel, types: &Types) -> Result<Scheduled, Error> {
     if let Some(dimension) = kernel.dims.first() {
         return Err(Error::OpenDimension {
             what: format!("kernel {}", kernel.name),
@@ -55,9 +55,9 @@ pub fn schedule(kernel: &Kernel, numbers: &Numbers) -> Result<Scheduled, Error> 
     simplify(&mut kernel);
     let partitions = partitions(&kernel);
     let mut body = std::mem::take(&mut kernel.body);
-    pipeline(&mut body, &Estimator::new(&kernel, numbers, &partitions));
+    pipeline(&mut body, &Estimator::new(&kernel, types, &partitions));
     kernel.body = body;
-    let estimate = Estimator::new(&kernel, numbers, &partitions).kernel();
+    let estimate = Estimator::new(&kernel, types, &partitions).kernel();
     Ok(Scheduled { kernel, partitions, estimate })
 }
 

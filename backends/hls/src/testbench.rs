@@ -6,9 +6,11 @@
 use std::fmt::Write as _;
 
 use tcc_ir::dtype::{Class, DType};
+use tcc_kernel::fold;
 
 use crate::design::{Design, Port};
 use crate::error::Error;
+use crate::numbers::element_type;
 use crate::reference::Vector;
 use crate::weights::{bits, decimal};
 
@@ -21,30 +23,38 @@ pub fn files(design: &Design, vectors: &[Vector], tolerance: f64) -> Result<Vec<
         ("tb/testbench.cpp".to_string(), program(design, tolerance)),
     ];
     for (position, port) in design.inputs.iter().enumerate() {
-        let text = values(port, vectors, |vector| vector.inputs.get(position))?;
+        let text = inputs(port, position, vectors)?;
         files.push((format!("tb/{}.txt", port.name), text));
     }
     for (position, port) in design.outputs.iter().enumerate() {
-        let text = values(port, vectors, |vector| vector.outputs.get(position))?;
+        let mut text = format!("{} {}\n", vectors.len(), port.elements);
+        for (number, vector) in vectors.iter().enumerate() {
+            let values = vector.outputs.get(position).map(Vec::as_slice).unwrap_or_default();
+            if values.len() as u64 != port.elements {
+                let reason = format!("'{}' has {} elements, not {}", port.name, port.elements, values.len());
+                return Err(Error::Vector { number, reason });
+            }
+            values.iter().for_each(|value| {
+                let _ = writeln!(text, "{}", decimal(*value));
+            });
+        }
         files.push((format!("tb/{}.expected.txt", port.name), text));
     }
     Ok(files)
 }
 
-fn values<'v>(
-    port: &Port,
-    vectors: &'v [Vector],
-    bytes: impl Fn(&'v Vector) -> Option<&'v Vec<u8>>,
-) -> Result<String, Error> {
+/// The file of an input: the number of vectors and of elements, then the elements.
+pub fn inputs(port: &Port, position: usize, vectors: &[Vector]) -> Result<String, Error> {
     let mut text = format!("{} {}\n", vectors.len(), port.elements);
     for (number, vector) in vectors.iter().enumerate() {
         let failed = |reason: String| Error::Vector { number, reason };
-        let bytes = bytes(vector).ok_or_else(|| failed(format!("nothing is given for '{}'", port.name)))?;
+        let missing = || failed(format!("nothing is given for '{}'", port.name));
+        let bytes = vector.inputs.get(position).ok_or_else(missing)?;
         for element in 0..port.elements as usize {
             let bits = bits(port.dtype, bytes, element).ok_or_else(|| {
                 failed(format!("'{}' has fewer than {} elements", port.name, port.elements))
             })?;
-            let _ = writeln!(text, "{}", decimal(port.dtype, bits));
+            let _ = writeln!(text, "{}", decimal(fold::from_bits(port.dtype, bits)));
         }
     }
     Ok(text)
@@ -60,9 +70,9 @@ fn file_type(dtype: DType) -> &'static str {
 }
 
 /// How an element becomes the file's type again.
-fn conversion(design: &Design, dtype: DType) -> &'static str {
-    match dtype.class() {
-        Class::Float if design.numbers.is_fixed() => ".to_double()",
+fn conversion(port: &Port) -> &'static str {
+    match port.dtype.class() {
+        Class::Float if port.format.is_some() => ".to_double()",
         Class::Float | Class::Bool => "",
         Class::Unsigned => ".to_uint64()",
         _ => ".to_int64()",
@@ -72,37 +82,45 @@ fn conversion(design: &Design, dtype: DType) -> &'static str {
 fn program(design: &Design, tolerance: f64) -> String {
     let mut text = String::from("#include \"testbench.h\"\n\n#include \"top.h\"\n\n");
     for port in design.inputs.iter().chain(&design.outputs) {
-        let ty = design.numbers.memory(port.dtype).unwrap_or_default();
+        let ty = element_type(port.dtype, port.format).unwrap_or_default();
         let _ = writeln!(text, "static {ty} {}[{}];", port.name, port.elements.max(1));
     }
     text.push_str(
         "\nint main(int argc, char **argv) {\n  const std::string folder = argc > 1 ? argv[1] : \"tb\";\n",
     );
-    let _ = writeln!(text, "  const double tolerance = argc > 2 ? atof(argv[2]) : {tolerance:?};");
+    text.push_str("  const bool compares = argc < 3 || std::string(argv[2]) != \"run\";\n");
+    let _ = writeln!(text, "  const double tolerance = {tolerance:?};");
     for port in &design.inputs {
         let (name, ty) = (&port.name, file_type(port.dtype));
         let _ = writeln!(text, "  Values<{ty}> {name}_file(folder + \"/{name}.txt\", {});", port.elements);
     }
+    let count = match design.inputs.first() {
+        Some(port) => format!("{}_file.vectors()", port.name),
+        None => "1".into(),
+    };
+    let _ = writeln!(text, "  const size_t count = {count};");
     for port in &design.outputs {
         let (name, ty) = (&port.name, file_type(port.dtype));
-        let _ =
-            writeln!(text, "  Check<{ty}> {name}_check(folder, \"{name}\", {}, tolerance);", port.elements);
+        let _ = writeln!(
+            text,
+            "  Check<{ty}> {name}_check(folder, \"{name}\", {}, tolerance, compares ? 0 : count);",
+            port.elements
+        );
     }
-    let count = match (design.inputs.first(), design.outputs.first()) {
-        (Some(port), _) => format!("{}_file.vectors()", port.name),
-        (None, Some(port)) => format!("{}_check.vectors()", port.name),
-        (None, None) => "0".into(),
-    };
-    let _ = writeln!(text, "  for (size_t vector = 0; vector < {count}; ++vector) {{");
+    text.push_str("  double seconds = 0;\n  for (size_t vector = 0; vector < count; ++vector) {\n");
     for port in &design.inputs {
         let (name, n) = (&port.name, port.elements);
         let _ = writeln!(text, "    for (size_t i = 0; i < {n}; ++i) {name}[i] = {name}_file.at(vector, i);");
     }
     let names: Vec<&str> =
         design.inputs.iter().chain(&design.outputs).map(|port| port.name.as_str()).collect();
+    text.push_str("    const auto start = std::chrono::steady_clock::now();\n");
     let _ = writeln!(text, "    {}({});", design.name, names.join(", "));
+    text.push_str(
+        "    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();\n",
+    );
     for port in &design.outputs {
-        let (name, n, conversion) = (&port.name, port.elements, conversion(design, port.dtype));
+        let (name, n, conversion) = (&port.name, port.elements, conversion(port));
         let _ = writeln!(
             text,
             "    for (size_t i = 0; i < {n}; ++i) {name}_check.compare(vector, i, {name}[i]{conversion});"
@@ -112,6 +130,7 @@ fn program(design: &Design, tolerance: f64) -> String {
     for port in &design.outputs {
         let _ = writeln!(text, "  passed = {}_check.report() && passed;", port.name);
     }
+    text.push_str("  std::cout << \"time: \" << seconds << \" s for \" << count << \" vectors\\n\";\n");
     text.push_str("  return passed ? 0 : 1;\n}\n");
     text
 }

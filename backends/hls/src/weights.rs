@@ -1,17 +1,19 @@
 //! Constant data as C++ headers.
 
 use tcc_ir::dtype::{Class, DType};
+use tcc_ir::scalar::Scalar;
+use tcc_kernel::fixed::{Exact, Fixed};
 use tcc_kernel::fold;
 
-use crate::numbers::Numbers;
-use crate::tables::rows;
+use crate::numbers::element_type;
+use crate::tables::{literal as fixed_literal, rows};
 
 /// The header of a constant array; none where the data is too short or its type has no literals.
-pub fn header(name: &str, dtype: DType, elements: u64, data: &[u8], numbers: &Numbers) -> Option<String> {
-    let ty = numbers.memory(dtype)?;
+pub fn header(name: &str, dtype: DType, format: Option<Fixed>, elements: u64, data: &[u8]) -> Option<String> {
+    let ty = element_type(dtype, format)?;
     let count = usize::try_from(elements).ok()?;
     let literals: Vec<String> =
-        (0..count).map(|index| literal(dtype, bits(dtype, data, index)?, numbers)).collect::<Option<_>>()?;
+        (0..count).map(|index| literal(dtype, bits(dtype, data, index)?, format)).collect::<Option<_>>()?;
     // C++ has no empty arrays.
     let contents = if literals.is_empty() { "  0".to_string() } else { rows(&literals) };
     Some(format!(
@@ -37,14 +39,10 @@ pub fn bits(dtype: DType, data: &[u8], index: usize) -> Option<u64> {
     Some(u64::from_le_bytes(word))
 }
 
-fn literal(dtype: DType, bits: u64, numbers: &Numbers) -> Option<String> {
+fn literal(dtype: DType, bits: u64, format: Option<Fixed>) -> Option<String> {
     let scalar = fold::from_bits(dtype, bits);
-    Some(match (dtype.class(), numbers) {
-        (Class::Float, Numbers::Fixed { value, .. }) => {
-            let (low, high) = value.range();
-            let number = if scalar.as_f64().is_nan() { 0.0 } else { scalar.as_f64().clamp(low, high) };
-            format!("{number:?}")
-        }
+    Some(match (dtype.class(), format) {
+        (Class::Float, Some(format)) => fixed_literal(Exact::nearest(scalar.as_f64(), format)),
         (Class::Float, _) if scalar.as_f64().is_nan() => "NAN".into(),
         (Class::Float, _) if scalar.as_f64().is_infinite() => {
             if scalar.as_f64() > 0.0 {
@@ -64,10 +62,9 @@ fn literal(dtype: DType, bits: u64, numbers: &Numbers) -> Option<String> {
     })
 }
 
-/// One element as decimal text for a testbench file.
-pub fn decimal(dtype: DType, bits: u64) -> String {
-    let scalar = fold::from_bits(dtype, bits);
-    match dtype.class() {
+/// A value as decimal text for a testbench file.
+pub fn decimal(scalar: Scalar) -> String {
+    match scalar.dtype.class() {
         Class::Float => format!("{:?}", scalar.as_f64()),
         Class::Unsigned | Class::Bool => scalar.bits.to_string(),
         _ => scalar.as_i64().to_string(),
@@ -80,15 +77,15 @@ mod tests {
 
     #[test]
     fn packed_elements_start_in_the_low_bits() {
-        let text = header("w", DType::I4, 3, &[0xf1, 0x08], &Numbers::Float).unwrap();
+        let text = header("w", DType::I4, None, 3, &[0xf1, 0x08]).unwrap();
         assert!(text.contains("static const ap_int<4> w[3] = {\n  1, -1, -8\n};"), "{text}");
-        assert_eq!(header("w", DType::F32, 1, &[0, 0], &Numbers::Float), None);
+        assert_eq!(header("w", DType::F32, None, 1, &[0, 0]), None);
     }
 
     #[test]
     fn fixed_point_weights_saturate() {
-        let numbers: Numbers = "fixed<8,4>".parse().unwrap();
-        let text = header("w", DType::F32, 1, &100f32.to_le_bytes(), &numbers).unwrap();
-        assert!(text.contains("static const value_t w[1] = {\n  7.9375\n};"), "{text}");
+        let format = Fixed { width: 8, integer: 4 };
+        let text = header("w", DType::F32, Some(format), 1, &100f32.to_le_bytes()).unwrap();
+        assert!(text.contains("static const fixed_8_4 w[1] = {\n  7.9375\n};"), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod evaluate;
 pub mod expr;
+pub mod fixed;
 pub mod fold;
 pub mod identifier;
 pub mod ir;

@@ -5,11 +5,12 @@
 
 use tcc_ir::dtype::{Class, DType};
 use tcc_ir::scalar::{Function, Scalar, ScalarOp};
+use tcc_kernel::fixed::Exact;
 use tcc_kernel::ir::Expr;
 
 use super::Emitter;
 use crate::error::Error;
-use crate::numbers::Numbers;
+use crate::tables::{literal, name as table_name};
 
 /// Text with how strongly its outermost operator binds, as C++ has it: 12 never needs parentheses.
 pub struct Text {
@@ -85,7 +86,7 @@ impl Emitter<'_> {
     }
 
     fn local_type(&self, dtype: DType) -> Result<String, Error> {
-        match self.numbers.local(dtype) {
+        match self.types.local(dtype) {
             Some(name) => Ok(name),
             None => {
                 self.unsupported(format!("type for {dtype} values"), "convert the model to f32 or integers")
@@ -94,10 +95,9 @@ impl Emitter<'_> {
     }
 
     fn constant(&self, scalar: Scalar) -> Result<Text, Error> {
-        if let (Class::Float, Numbers::Fixed { sum, .. }) = (scalar.dtype.class(), self.numbers) {
-            let (low, high) = sum.range();
-            let value = if scalar.as_f64().is_nan() { 0.0 } else { scalar.as_f64().clamp(low, high) };
-            return Ok(Text::primary(format!("{}({value:?})", self.local_type(scalar.dtype)?)));
+        if let (DType::F32, Some(format)) = (scalar.dtype, self.types.local_format()) {
+            let value = literal(Exact::nearest(scalar.as_f64(), format));
+            return Ok(Text::primary(format!("{}({value})", self.local_type(scalar.dtype)?)));
         }
         let value = scalar.as_f64();
         let text = match scalar.dtype {
@@ -156,7 +156,7 @@ impl Emitter<'_> {
     fn cast(&mut self, value: &Expr, to: DType, saturate: bool) -> Result<Text, Error> {
         let from = self.kernel.type_of(value).dtype;
         let ty = self.local_type(to)?;
-        let fixed = self.numbers.is_fixed();
+        let fixed = self.types.is_fixed();
         let (low, high) = to.integer_range().unwrap_or((0, 0));
         Ok(match (from.class(), to.class()) {
             (Class::Float, Class::Float) if from == to || fixed => return self.expr(value),
@@ -274,7 +274,7 @@ impl Emitter<'_> {
             Sign => self.template("sign", &ty, args),
             Select => self.select(args, &ty),
             _ if dtype.is_integer() => self.integer(function, args, &ty),
-            _ if self.numbers.is_fixed() => self.fixed(function, args, &ty),
+            _ if self.types.is_fixed() => self.fixed(function, args, &ty),
             _ => self.float(function, args, &ty),
         }
     }
@@ -381,28 +381,38 @@ impl Emitter<'_> {
 
     fn fixed(&mut self, function: Function, args: &[Expr], ty: &str) -> Result<Text, Error> {
         use Function::*;
-        let Numbers::Fixed { sum, .. } = self.numbers else {
+        let Some(format) = self.types.local_format() else {
             return self.unsupported(function.text(), "use float numbers");
         };
-        let (low, high) = sum.range();
         let mut texts = Vec::new();
         for arg in args {
             texts.push(self.expr(arg)?.text);
         }
         let unary = texts.first().cloned().unwrap_or_default();
         let text = match function {
-            Div => format!("fixed_quotient<{ty}>({}, {low:?}, {high:?})", texts.join(", ")),
-            Reciprocal => format!("fixed_quotient<{ty}>(1, {unary}, {low:?}, {high:?})"),
+            Div => format!("fixed_quotient<{ty}>({})", texts.join(", ")),
+            Reciprocal => format!("fixed_quotient<{ty}>({ty}(1), {unary})"),
             Floor => format!("fixed_floor<{ty}>({unary})"),
             Ceil => format!("fixed_ceil<{ty}>({unary})"),
             Round => format!("fixed_round<{ty}>({unary})"),
             Trunc => format!("fixed_trunc<{ty}>({unary})"),
+            Sqrt => format!("fixed_root<{ty}>({unary})"),
             // Fixed point has neither.
             IsNan | IsInf => "false".to_string(),
-            _ => match self.table(function) {
+            _ => match self.table(function, format) {
+                Some(table) if function == Log => {
+                    let (intervals, shift, octave) = (
+                        table.intervals(),
+                        table.shift,
+                        literal(Exact::nearest(std::f64::consts::LN_2, format)),
+                    );
+                    let name = table_name(&table, format);
+                    format!("fixed_log<{intervals}, {shift}, {ty}>({name}, {unary}, {ty}({octave}))")
+                }
                 Some(table) => {
                     let (intervals, shift, low) = (table.intervals(), table.shift, table.low);
-                    format!("lookup<{intervals}, {shift}, {ty}>({}, {unary}, {low})", table.name())
+                    let name = table_name(&table, format);
+                    format!("lookup<{intervals}, {shift}, {ty}>({name}, {ty}({unary}), {low})")
                 }
                 None => {
                     let what = format!("fixed-point table for '{}'", function.text());

@@ -1,8 +1,5 @@
 //! Arrays in look-up tables, block memories and large memories.
 
-use tcc_ir::dtype::DType;
-
-use crate::numbers::Numbers;
 use crate::part::Resources;
 
 /// Arrays of so few bits a bank are built of look-up tables.
@@ -28,8 +25,8 @@ pub struct Memory {
 }
 
 /// The memory of a tensor; tensors that are written may go to large memories where the part has them, constants cannot.
-pub fn memory(elements: u64, dtype: DType, numbers: &Numbers, banks: u32, may_be_large: bool) -> Memory {
-    let memory = Memory { elements, width: numbers.memory_bits(dtype), banks: banks.max(1), large: false };
+pub fn memory(elements: u64, width: u32, banks: u32, may_be_large: bool) -> Memory {
+    let memory = Memory { elements, width, banks: banks.max(1), large: false };
     Memory { large: may_be_large && memory.resources().bram18 >= LARGE_BLOCKS, ..memory }
 }
 
@@ -63,6 +60,6 @@ mod tests {
         assert_eq!(blocks(1024, 32, 4).bram18, 4);
         assert_eq!(blocks(20000, 1, 1).bram18, 2);
         assert_eq!(blocks(10, 16, 1), Resources { lut: 16, ..Resources::default() });
-        assert_eq!(memory(100_000, DType::F32, &Numbers::Float, 1, true).resources().uram, 25);
+        assert_eq!(memory(100_000, 32, 1, true).resources().uram, 25);
     }
 }

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use tcc_ir::dtype::{Class, DType};
 use tcc_ir::scalar::{Function, ScalarOp};
+use tcc_kernel::fixed::Table;
 use tcc_kernel::ir::{Expr, Kernel, Space, Stmt};
 
 use super::is_spatial;
-use crate::numbers::Numbers;
+use crate::numbers::Types;
 use crate::part::Resources;
 
 /// Cycles and units of an operator.
@@ -102,23 +103,23 @@ fn product(wide: u64, narrow: u64) -> Cost {
 }
 
 /// Bits of the value of an integer or fixed-point expression, where widening conversions add none.
-fn width(kernel: &Kernel, numbers: &Numbers, expr: &Expr) -> u32 {
+fn width(kernel: &Kernel, types: &Types, expr: &Expr) -> u32 {
     let dtype = kernel.type_of(expr).dtype;
-    let own = numbers.local_bits(dtype);
+    let own = types.local_bits(dtype);
     match expr {
         Expr::Load { buffer, .. } if kernel.buffer_of(*buffer).space != Space::Register => {
-            numbers.memory_bits(dtype)
+            types.buffer_bits(kernel, *buffer)
         }
         Expr::Call(ScalarOp::Cast(_) | ScalarOp::CastAlternate(_), args) => {
-            args.first().map_or(own, |inner| width(kernel, numbers, inner).min(own))
+            args.first().map_or(own, |inner| width(kernel, types, inner).min(own))
         }
         _ => own,
     }
 }
 
 /// The operators at the root of an expression; none for accesses, constants and variables.
-pub fn of(kernel: &Kernel, numbers: &Numbers, expr: &Expr) -> Vec<Operator> {
-    let float = |dtype: DType| dtype.is_float() && !numbers.is_fixed();
+pub fn of(kernel: &Kernel, types: &Types, expr: &Expr) -> Vec<Operator> {
+    let float = |dtype: DType| dtype.is_float() && !types.is_fixed();
     match expr {
         Expr::Fma(a, b, c) => {
             let dtype = kernel.type_of(c).dtype;
@@ -126,8 +127,8 @@ pub fn of(kernel: &Kernel, numbers: &Numbers, expr: &Expr) -> Vec<Operator> {
                 let double = dtype == DType::F64;
                 return vec![Operator::Float(Function::Mul, double), Operator::Float(Function::Add, double)];
             }
-            let sum = Operator::Integer(Function::Add, width(kernel, numbers, c));
-            vec![multiply(kernel, numbers, a, b), sum]
+            let sum = Operator::Integer(Function::Add, width(kernel, types, c));
+            vec![multiply(kernel, types, a, b), sum]
         }
         Expr::Call(ScalarOp::Call(function), args) => {
             let Some(last) = args.last() else { return Vec::new() };
@@ -138,10 +139,10 @@ pub fn of(kernel: &Kernel, numbers: &Numbers, expr: &Expr) -> Vec<Operator> {
             if float(dtype) {
                 return vec![Operator::Float(*function, dtype == DType::F64)];
             }
-            let bits = args.iter().map(|arg| width(kernel, numbers, arg)).max().unwrap_or(1);
+            let bits = args.iter().map(|arg| width(kernel, types, arg)).max().unwrap_or(1);
             match (function, &args[..]) {
-                (Function::Mul, [a, b]) => vec![multiply(kernel, numbers, a, b)],
-                (function, _) if dtype.is_float() && crate::tables::Table::of(*function).is_some() => {
+                (Function::Mul, [a, b]) => vec![multiply(kernel, types, a, b)],
+                (function, _) if dtype.is_float() && Table::of(*function).is_some() => {
                     vec![Operator::Lookup(bits)]
                 }
                 (function, _) => vec![Operator::Integer(*function, bits)],
@@ -150,15 +151,15 @@ pub fn of(kernel: &Kernel, numbers: &Numbers, expr: &Expr) -> Vec<Operator> {
         Expr::Call(_, args) => {
             let from = args.first().map_or(Class::Bool, |arg| kernel.type_of(arg).dtype.class());
             let to = kernel.type_of(expr).dtype.class();
-            let converts = (from == Class::Float) != (to == Class::Float) && !numbers.is_fixed();
+            let converts = (from == Class::Float) != (to == Class::Float) && !types.is_fixed();
             if converts { vec![Operator::Convert] } else { Vec::new() }
         }
         _ => Vec::new(),
     }
 }
 
-fn multiply(kernel: &Kernel, numbers: &Numbers, a: &Expr, b: &Expr) -> Operator {
-    let (wide, narrow) = (width(kernel, numbers, a), width(kernel, numbers, b));
+fn multiply(kernel: &Kernel, types: &Types, a: &Expr, b: &Expr) -> Operator {
+    let (wide, narrow) = (width(kernel, types, a), width(kernel, types, b));
     match (a, b) {
         (Expr::Const(_), _) => Operator::Scaled(narrow),
         (_, Expr::Const(_)) => Operator::Scaled(wide),
@@ -178,14 +179,14 @@ fn is_address(kernel: &Kernel, expr: &Expr) -> bool {
 /// Counts the operators of statements, copies in unrolled loops included.
 pub fn count(
     kernel: &Kernel,
-    numbers: &Numbers,
+    types: &Types,
     block: &[Stmt],
     copies: u64,
     counts: &mut BTreeMap<Operator, u64>,
 ) {
     let add = |expr: &Expr, counts: &mut BTreeMap<Operator, u64>| {
         expr.visit(&mut |part| {
-            for operator in of(kernel, numbers, part) {
+            for operator in of(kernel, types, part) {
                 let entry = counts.entry(operator).or_default();
                 *entry = entry.saturating_add(copies);
             }
@@ -195,12 +196,12 @@ pub fn count(
         match stmt {
             Stmt::For { extent, kind, body, .. } => {
                 let trips = if is_spatial(*kind) { extent.as_index().unwrap_or(1).max(0) as u64 } else { 1 };
-                count(kernel, numbers, body, copies.saturating_mul(trips), counts);
+                count(kernel, types, body, copies.saturating_mul(trips), counts);
             }
             Stmt::If { condition, then, otherwise } => {
                 add(condition, counts);
-                count(kernel, numbers, then, copies, counts);
-                count(kernel, numbers, otherwise, copies, counts);
+                count(kernel, types, then, copies, counts);
+                count(kernel, types, otherwise, copies, counts);
             }
             stmt => stmt.visit_exprs(&mut |expr| add(expr, counts)),
         }

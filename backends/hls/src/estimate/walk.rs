@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tcc_kernel::ir::{BufferId, Expr, Kernel, Space, Stmt, Var};
 
 use super::{is_spatial, operators};
-use crate::numbers::Numbers;
+use crate::numbers::Types;
 
 /// Cycles that reading a memory takes.
 const READ: u64 = 2;
@@ -23,7 +23,7 @@ enum Item {
 /// The cycle in which each value is ready; none where it does not come from the start.
 pub struct Times<'k> {
     kernel: &'k Kernel,
-    numbers: &'k Numbers,
+    types: &'k Types,
     ready: HashMap<Item, Option<u64>>,
     /// What loads and constants that no statement wrote are: ready at once, or not on the path.
     source: Option<u64>,
@@ -32,8 +32,8 @@ pub struct Times<'k> {
 
 impl<'k> Times<'k> {
     /// Times from the first load.
-    pub fn depth(kernel: &'k Kernel, numbers: &'k Numbers) -> Times<'k> {
-        Times { kernel, numbers, ready: HashMap::new(), source: Some(0), latest: 0 }
+    pub fn depth(kernel: &'k Kernel, types: &'k Types) -> Times<'k> {
+        Times { kernel, types, ready: HashMap::new(), source: Some(0), latest: 0 }
     }
 
     /// The largest time.
@@ -42,13 +42,13 @@ impl<'k> Times<'k> {
     }
 
     /// The longest path from a value that an iteration takes over to the value that it hands on.
-    pub fn carried(kernel: &'k Kernel, numbers: &'k Numbers, counter: Var, body: &[Stmt]) -> u64 {
+    pub fn carried(kernel: &'k Kernel, types: &'k Types, counter: Var, body: &[Stmt]) -> u64 {
         let mut finder = Carried { kernel, counter, written: HashSet::new(), taken: HashSet::new() };
         finder.block(body);
         let items: Vec<Item> = finder.taken.intersection(&finder.written).copied().collect();
         let mut longest = 0;
         for item in items {
-            let mut times = Times { kernel, numbers, ready: HashMap::new(), source: None, latest: 0 };
+            let mut times = Times { kernel, types, ready: HashMap::new(), source: None, latest: 0 };
             times.ready.insert(item, Some(0));
             times.block(body);
             longest = longest.max(times.ready.get(&item).copied().flatten().unwrap_or(0));
@@ -135,13 +135,13 @@ impl<'k> Times<'k> {
             }
             // The product does not wait for the sum.
             Expr::Fma(a, b, c) => {
-                let operators = operators::of(self.kernel, self.numbers, expr);
+                let operators = operators::of(self.kernel, self.types, expr);
                 let latency = |position: usize| operators.get(position).map_or(0, |unit| unit.cost().latency);
                 let product = self.expr(a).max(self.expr(b)).map(|time| time + latency(0));
                 product.max(self.expr(c)).map(|time| time + latency(1))
             }
             Expr::Call(_, args) => {
-                let latency: u64 = operators::of(self.kernel, self.numbers, expr)
+                let latency: u64 = operators::of(self.kernel, self.types, expr)
                     .iter()
                     .map(|operator| operator.cost().latency)
                     .sum();

@@ -39,7 +39,7 @@ fn a_small_network_in_floating_point() {
 
 #[test]
 fn a_small_network_in_fixed_point_stays_near_floating_point() {
-    let options = Options { numbers: "fixed<18,8>".parse().unwrap(), tolerance: 0.02, ..Options::default() };
+    let options = Options { numbers: "fixed<18,8>".parse().unwrap(), ..Options::default() };
     simulate("network_fixed", &project_of(&network(), &options), &["y"]);
 }
 

@@ -5,8 +5,7 @@ use tcc_ir::builder::Builder;
 use tcc_ir::dim::{Dim, Range, Symbol};
 use tcc_ir::dtype::DType;
 use tcc_ir::module::Module;
-use tcc_ir::operator::Operator;
-use tcc_ir::scalar::{Function, ScalarExpr};
+use tcc_ir::scalar::{Arg, Function, ScalarExpr};
 use tcc_ir::types::Type;
 use tcc_passes::program::{Program, ProgramOptions, build};
 use tcc_runtime::manifest::{HostStep, Step, Target};
@@ -70,10 +69,11 @@ fn types_and_functions_without_counterpart() {
         model(ty(DType::F16, &[4]), |builder, x| builder.map(ScalarExpr::call(Function::Neg), &[x]).unwrap());
     let error = refused(&half, "u280", &Options::default()).to_string();
     assert!(error.contains("HLS has no type for f16"), "{error}");
-    let softmax = model(ty(DType::F32, &[1, 4]), |builder, x| {
-        builder.op1(Operator::Softmax { axis: 1, log: true }, &[x]).unwrap()
-    });
-    let options = Options { numbers: "fixed<16,6>".parse().unwrap(), ..Options::default() };
-    let error = refused(&softmax, "u280", &options).to_string();
-    assert!(error.contains("fixed-point table for 'log'"), "{error}");
+    let mut power = ScalarExpr::with_inputs(1);
+    power.result = power.apply(Function::Pow, &[Arg::Input(0), Arg::Input(0)]);
+    let power = model(ty(DType::F32, &[1, 4]), |builder, x| builder.map(power, &[x]).unwrap());
+    let options =
+        Options { numbers: "fixed<16,6>".parse().unwrap(), vectors: Some(Vec::new()), ..Options::default() };
+    let error = refused(&power, "u280", &options).to_string();
+    assert!(error.contains("fixed-point table for 'pow'"), "{error}");
 }

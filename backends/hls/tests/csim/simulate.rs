@@ -33,43 +33,58 @@ pub fn project_of(program: &Program, options: &Options) -> Project {
     project(program, &part, options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Simulates a project; the text of an output's actual values by name, or none where the test is skipped.
+/// C++ compilers that are here.
+fn compilers() -> &'static [&'static str] {
+    static FOUND: OnceLock<Vec<&'static str>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let all = ["g++", "clang++"].into_iter();
+        all.filter(|name| Command::new(name).arg("--version").output().is_ok()).collect()
+    })
+}
+
+/// Simulates a project with every compiler; the actual values of some outputs, or none where the test is skipped.
 pub fn simulate(test: &str, project: &Project, outputs: &[&str]) -> Option<Vec<Vec<f64>>> {
-    if Command::new("g++").arg("--version").output().is_err() {
-        eprintln!("skipped {test}: no g++");
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(test);
-    project.write(&path).unwrap();
-    let mut make = Command::new("make");
-    make.current_dir(&path).arg("csim");
-    if !project.files.contains_key("src/tcc_integer.h") {
-        make.arg("CXXFLAGS=-O1 -Werror");
-    } else {
-        // The compiler inlines the headers into the project's code and warns of what they do.
-        make.arg("CXXFLAGS=-O1 -Werror -Wno-uninitialized -Wno-maybe-uninitialized");
-        let Some(include) = ap_include() else {
+    let mut options = vec!["-O1", "-Werror"];
+    let mut include = None;
+    if project.files.contains_key("src/tcc_integer.h") {
+        let Some(folder) = ap_include() else {
             eprintln!("skipped {test}: the ap_types headers cannot be fetched");
             return None;
         };
-        make.arg(format!("AP_INCLUDE={}", include.display()));
+        include = Some(format!("AP_INCLUDE={}", folder.display()));
+        // The compiler inlines the headers into the project's code and warns of what they do.
+        options.push("-Wno-uninitialized");
     }
-    let output = make.output().unwrap();
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if !output.status.success() {
-        let sources: Vec<String> = project
-            .files
-            .iter()
-            .filter(|(name, _)| name.ends_with(".cpp"))
-            .map(|(name, contents)| format!("// {name}\n{contents}"))
-            .collect();
-        panic!("{test} failed:\n{text}\n{}", sources.join("\n"));
+    for missing in ["g++", "clang++"].iter().filter(|name| !compilers().contains(name)) {
+        eprintln!("skipped {test} with {missing}: it is not installed");
     }
-    let read = |name: &&str| {
-        let text = std::fs::read_to_string(path.join(format!("tb/{name}.actual.txt"))).unwrap();
-        text.lines().skip(1).map(|line| line.parse().unwrap()).collect()
-    };
-    Some(outputs.iter().map(read).collect())
+    let mut results: Option<Vec<Vec<f64>>> = None;
+    for compiler in compilers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(test);
+        project.write(&path).unwrap();
+        let mut options = options.clone();
+        if *compiler == "g++" && include.is_some() {
+            options.push("-Wno-maybe-uninitialized");
+        }
+        let mut make = Command::new("make");
+        make.current_dir(&path).arg("csim").arg(format!("CXX={compiler}"));
+        make.arg(format!("CXXFLAGS={}", options.join(" "))).args(&include);
+        let output = make.output().unwrap();
+        if !output.status.success() {
+            let text =
+                [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            let sources = project.files.iter().filter(|(name, _)| name.ends_with(".cpp"));
+            let sources: Vec<String> =
+                sources.map(|(name, contents)| format!("// {name}\n{contents}")).collect();
+            panic!("{test} failed with {compiler}:\n{}\n{}", text.concat(), sources.join("\n"));
+        }
+        let read = |name: &&str| -> Vec<f64> {
+            let text = std::fs::read_to_string(path.join(format!("tb/{name}.actual.txt"))).unwrap();
+            text.lines().skip(1).map(|line| line.parse().unwrap()).collect()
+        };
+        let values: Vec<Vec<f64>> = outputs.iter().map(read).collect();
+        results = Some(values);
+    }
+    results
 }
