@@ -3,23 +3,28 @@
 //! Every extent must be a constant and every step a kernel or a copy; anything else is refused by name. Arena tensors of one
 //! element type whose live ranges do not meet share an array.
 
+mod processes;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 
 use tcc_ir::dtype::DType;
 use tcc_kernel::fixed::Fixed;
 use tcc_kernel::{Kernel, ir as kernel_ir};
 use tcc_passes::program::{Program, element_type};
 use tcc_runtime::DimExpr;
-use tcc_runtime::manifest::{Access, Manifest, Step, Storage, TensorId};
+use tcc_runtime::manifest::{Access, KernelStep, Manifest, Step, Storage, TensorId};
 
 use crate::emit::{Emitted, emit};
 use crate::error::Error;
 use crate::estimate::{Memory, memory};
+use crate::flow::Flow;
 use crate::formats::ProgramFormats;
 use crate::names::{distinct, identifier};
 use crate::numbers::{Types, element_bits};
 use crate::part::Part;
 use crate::schedule::{Scheduled, schedule};
+use crate::stream::{Streamed, stream};
 
 /// A function of the design.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub struct Function {
     pub scheduled: Scheduled,
     /// Its number formats.
     pub types: Types,
+    /// How it takes its tensors, where they are streams.
+    pub streamed: Option<Streamed>,
     /// Its text.
     pub emitted: Emitted,
 }
@@ -100,8 +107,36 @@ pub struct Port {
     pub format: Option<Fixed>,
     /// Number of elements.
     pub elements: u64,
-    /// Where it is on the chip.
-    pub place: Place,
+    /// Where it is on the chip; none where it is a stream.
+    pub place: Option<Place>,
+}
+
+/// How the layers of a design follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Architecture {
+    /// One after the other, on arrays that they share.
+    #[default]
+    Sequential,
+    /// Side by side, with FIFOs between them.
+    Dataflow,
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Architecture::Sequential => "sequential",
+            Architecture::Dataflow => "dataflow",
+        })
+    }
+}
+
+/// What is to be decided about a design.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// How the layers follow each other.
+    pub architecture: Architecture,
+    /// By step: iterations of the innermost loops that run side by side; 1 where there is none.
+    pub parallel: Vec<u32>,
 }
 
 /// A design.
@@ -113,8 +148,14 @@ pub struct Design {
     pub functions: Vec<Function>,
     /// Arrays.
     pub arrays: Vec<Array>,
-    /// What happens, in order.
+    /// What happens, in order; nothing in a dataflow design.
     pub calls: Vec<Call>,
+    /// The function of each step of the program; none for a copy.
+    pub steps: Vec<Option<usize>>,
+    /// The processes of a dataflow design.
+    pub flow: Option<Flow>,
+    /// How it was made.
+    pub plan: Plan,
     /// Inputs in order.
     pub inputs: Vec<Port>,
     /// Outputs in order.
@@ -153,37 +194,51 @@ fn constant(manifest: &Manifest, dim: &DimExpr, what: impl FnOnce() -> String) -
 }
 
 impl Design {
-    /// The design of a program on a part.
-    pub fn new(program: &Program, part: &Part, formats: &ProgramFormats) -> Result<Design, Error> {
+    /// The design of a program on a part. The program has been checked ([`check`]).
+    pub fn new(
+        program: &Program,
+        part: &Part,
+        formats: &ProgramFormats,
+        plan: &Plan,
+    ) -> Result<Design, Error> {
         let manifest = &program.manifest;
         let mut builder = Builder {
             program,
             formats,
             part,
+            plan,
             arrays: Vec::new(),
             places: HashMap::new(),
             functions: Vec::new(),
+            steps: vec![None; manifest.steps.len()],
             function_of: HashMap::new(),
             names: BTreeSet::new(),
             written: written(manifest),
         };
         let name = builder.name(&manifest.name);
-        builder.place_arena()?;
         let mut calls = Vec::new();
-        for (number, step) in manifest.steps.iter().enumerate() {
-            calls.push(builder.call(number, step)?);
+        let mut flow = None;
+        let streams = plan.architecture == Architecture::Dataflow;
+        if streams {
+            flow = Some(builder.flow()?);
+        } else {
+            builder.place_arena()?;
+            for (number, step) in manifest.steps.iter().enumerate() {
+                calls.push(builder.call(number, step)?);
+            }
         }
-        let inputs = builder.ports(&manifest.inputs)?;
-        let outputs = builder.ports(&manifest.outputs)?;
-        let Builder { arrays, functions, .. } = builder;
-        Ok(Design { name, functions, arrays, calls, inputs, outputs })
+        let inputs = builder.ports(&manifest.inputs, !streams)?;
+        let outputs = builder.ports(&manifest.outputs, !streams)?;
+        let Builder { arrays, functions, steps, .. } = builder;
+        Ok(Design { name, functions, steps, arrays, calls, flow, plan: plan.clone(), inputs, outputs })
     }
 
     /// The fixed-point formats of the design.
     pub fn formats(&self) -> BTreeSet<Fixed> {
         let arrays = self.arrays.iter().map(|array| (array.dtype, array.format));
         let ports = self.inputs.iter().chain(&self.outputs).map(|port| (port.dtype, port.format));
-        let stored = arrays.chain(ports).filter(|(dtype, _)| *dtype == DType::F32);
+        let fifos = self.flow.iter().flat_map(|flow| &flow.fifos).map(|fifo| (fifo.dtype, fifo.format));
+        let stored = arrays.chain(ports).chain(fifos).filter(|(dtype, _)| *dtype == DType::F32);
         let inside = self.functions.iter().filter_map(|function| function.types.0.as_ref());
         let inside = inside.flat_map(|formats| formats.buffers.iter().copied().chain([formats.local]));
         stored.filter_map(|(_, format)| format).chain(inside).collect()
@@ -201,7 +256,8 @@ impl Design {
                 .iter()
                 .any(|word| function.emitted.text.contains(word))
         });
-        texts || ports.chain(arrays).any(arbitrary)
+        let fifos = self.flow.iter().flat_map(|flow| &flow.fifos).map(|fifo| (fifo.dtype, fifo.format));
+        texts || ports.chain(arrays).chain(fifos).any(arbitrary)
     }
 }
 
@@ -263,14 +319,19 @@ fn written(manifest: &Manifest) -> HashSet<TensorId> {
     written
 }
 
+/// What two calls of one function have in common: kernel, formats, how much runs side by side, arguments that are streams.
+type FunctionKey = (u32, Types, u32, Vec<u32>);
+
 struct Builder<'p> {
     program: &'p Program,
     formats: &'p ProgramFormats,
     part: &'p Part,
+    plan: &'p Plan,
     arrays: Vec<Array>,
     places: HashMap<TensorId, Place>,
     functions: Vec<Function>,
-    function_of: HashMap<(u32, Types), usize>,
+    steps: Vec<Option<usize>>,
+    function_of: HashMap<FunctionKey, usize>,
     names: BTreeSet<String>,
     written: HashSet<TensorId>,
 }
@@ -369,7 +430,7 @@ impl Builder<'_> {
         Ok(place)
     }
 
-    fn ports(&mut self, ports: &[tcc_runtime::manifest::Port]) -> Result<Vec<Port>, Error> {
+    fn ports(&mut self, ports: &[tcc_runtime::manifest::Port], placed: bool) -> Result<Vec<Port>, Error> {
         let manifest = &self.program.manifest;
         let mut result = Vec::new();
         for port in ports {
@@ -378,7 +439,7 @@ impl Builder<'_> {
                 dtype: ir_type(info(manifest, port.tensor)?.dtype)?,
                 format: self.formats.tensor(port.tensor),
                 elements: elements(manifest, port.tensor)?,
-                place: self.place(port.tensor)?,
+                place: if placed { Some(self.place(port.tensor)?) } else { None },
             });
         }
         Ok(result)
@@ -394,6 +455,24 @@ impl Builder<'_> {
             }
             _ => return Err(Error::Program(format!("step {number} is no kernel"))),
         };
+        let (function, layer) = self.function(number, step, None)?;
+        let mut arguments = Vec::new();
+        for (position, tensor) in step.buffers.iter().enumerate() {
+            let place = self.place(*tensor)?;
+            arguments.push(place);
+            self.partition(function, position, place.array);
+        }
+        Ok(Call::Function { function, arguments, layer })
+    }
+
+    /// The function of a step, with the arguments at these positions as streams, and its layer.
+    fn function(
+        &mut self,
+        number: usize,
+        step: &KernelStep,
+        streams: Option<&[u32]>,
+    ) -> Result<(usize, String), Error> {
+        let manifest = &self.program.manifest;
         let missing = || Error::Program(format!("step {number} calls an unknown kernel"));
         let kernel = self.program.kernels.get(step.kernel as usize).ok_or_else(missing)?;
         let written = kernel
@@ -405,37 +484,54 @@ impl Builder<'_> {
             .map(|tensor| &tensor.name);
         let named = |name: &&String| !name.is_empty() && *name != "?";
         let layer = names.find(named).map_or_else(|| base_name(kernel).to_string(), String::clone);
-        let types = self.formats.types(kernel, number, &step.buffers);
-        let function = match self.function_of.get(&(step.kernel, types.clone())) {
-            Some(function) => *function,
-            None => {
-                let scheduled = schedule(kernel, &types)?;
-                let name = self.name(&function_name(&layer, kernel));
-                let emitted = emit(&scheduled.kernel, &name, &types, &scheduled.partitions)?;
-                self.functions.push(Function { scheduled, types: types.clone(), emitted });
-                self.function_of.insert((step.kernel, types), self.functions.len() - 1);
-                self.functions.len() - 1
-            }
-        };
-        let mut arguments = Vec::new();
-        for (position, tensor) in step.buffers.iter().enumerate() {
-            let place = self.place(*tensor)?;
-            arguments.push(place);
-            let scheduled = &self.functions[function].scheduled;
-            let wanted = scheduled
-                .kernel
-                .buffers
-                .iter()
-                .zip(&scheduled.partitions)
-                .find(|(buffer, _)| buffer.space == kernel_ir::Space::Argument(position as u32))
-                .map_or(1, |(_, factor)| *factor);
-            let array = &mut self.arrays[place.array];
-            array.memory.banks = array.memory.banks.max(wanted);
-            let local = array.role == Role::Local;
-            let Memory { elements, width, banks, .. } = array.memory;
-            array.memory = memory(elements, width, banks, local && self.part.budget.uram > 0);
+        let mut types = self.formats.types(kernel, number, &step.buffers);
+        let parallel = self.plan.parallel.get(number).copied().unwrap_or(1).max(1);
+        let key = (step.kernel, types.clone(), parallel, streams.unwrap_or_default().to_vec());
+        if let Some(function) = self.function_of.get(&key) {
+            self.steps[number] = Some(*function);
+            return Ok((*function, layer));
         }
-        Ok(Call::Function { function, arguments, layer })
+        let streamed = streams.map(|positions| stream(kernel, positions)).transpose()?;
+        if let Some(streamed) = &streamed {
+            types = types.with_windows(&streamed.windows);
+        }
+        let kernel_of = streamed.as_ref().map_or(kernel, |streamed| &streamed.kernel);
+        let scheduled = schedule(kernel_of, &types, parallel)?;
+        let name = self.name(&function_name(&layer, kernel));
+        let of_streams = streamed.as_ref().map_or(&[][..], |streamed| &streamed.streams);
+        let emitted = emit(&scheduled.kernel, &name, &types, &scheduled.partitions, of_streams)?;
+        self.functions.push(Function { scheduled, types, streamed, emitted });
+        self.function_of.insert(key, self.functions.len() - 1);
+        self.steps[number] = Some(self.functions.len() - 1);
+        Ok((self.functions.len() - 1, layer))
+    }
+
+    /// The array of a constant that a function takes, cut into banks as the function reads it. A dataflow design reads it in one
+    /// place only.
+    fn constant_place(&mut self, function: usize, position: usize, tensor: TensorId) -> Result<usize, Error> {
+        let place = self.place(tensor)?;
+        if place.offset != 0 {
+            let name = self.program.manifest.tensor_name(tensor);
+            return Err(Error::Program(format!("constant {name} starts within another one")));
+        }
+        self.partition(function, position, place.array);
+        Ok(place.array)
+    }
+
+    /// Cuts an array into as many banks as the function wants of its argument.
+    fn partition(&mut self, function: usize, position: usize, array: usize) {
+        let scheduled = &self.functions[function].scheduled;
+        let wanted = scheduled
+            .kernel
+            .buffers
+            .iter()
+            .zip(&scheduled.partitions)
+            .find(|(buffer, _)| buffer.space == kernel_ir::Space::Argument(position as u32))
+            .map_or(1, |(_, factor)| *factor);
+        let array = &mut self.arrays[array];
+        let local = array.role == Role::Local;
+        let Memory { elements, width, banks, .. } = array.memory;
+        array.memory = memory(elements, width, banks.max(wanted), local && self.part.budget.uram > 0);
     }
 }
 

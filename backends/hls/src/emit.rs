@@ -1,6 +1,7 @@
 //! A scheduled kernel as one C++ function.
 //!
 //! Arguments are arrays of their static size, `const` where they are only read; register and scratch arrays are local.
+//! Streams are read and written in order, so that their accesses have no index.
 //! `Unroll` and `Vector` loops carry `#pragma HLS UNROLL`, `Pipeline` loops `#pragma HLS PIPELINE`. Every name in a pragma is
 //! one that the function declares before it. Vectors have been taken apart: accesses have one lane each.
 
@@ -38,7 +39,14 @@ pub struct Emitted {
 pub type Partitions = [u32];
 
 /// Writes a kernel as the C++ function `name`. `partitions` are those of its own arrays; callers partition arguments.
-pub fn emit(kernel: &Kernel, name: &str, types: &Types, partitions: &Partitions) -> Result<Emitted, Error> {
+/// `streams` says by buffer which arguments are streams; none of them where it is short.
+pub fn emit(
+    kernel: &Kernel,
+    name: &str,
+    types: &Types,
+    partitions: &Partitions,
+    streams: &[bool],
+) -> Result<Emitted, Error> {
     if let Some(dimension) = kernel.dims.first() {
         return Err(Error::OpenDimension {
             what: format!("kernel {}", kernel.name),
@@ -48,6 +56,7 @@ pub fn emit(kernel: &Kernel, name: &str, types: &Types, partitions: &Partitions)
     let mut emitter = Emitter {
         kernel,
         types,
+        streams,
         indices: Indices::of(kernel),
         ranges: Ranges::default(),
         scopes: vec![Scope::default()],
@@ -74,6 +83,7 @@ struct Scope {
 struct Emitter<'k> {
     kernel: &'k Kernel,
     types: &'k Types,
+    streams: &'k [bool],
     indices: Indices,
     ranges: Ranges,
     scopes: Vec<Scope>,
@@ -126,11 +136,19 @@ impl Emitter<'_> {
             let Space::Argument(position) = buffer.space else { continue };
             let ty = self.element_type(BufferId(number as u32))?;
             let constant = if buffer.access == Access::Read { "const " } else { "" };
+            if self.is_stream(BufferId(number as u32)) {
+                arguments.push((position, format!("hls::stream<{ty}> &{name}")));
+                continue;
+            }
             let count = elements(self.kernel, buffer)?;
             arguments.push((position, format!("{constant}{ty} {name}[{count}]")));
         }
         arguments.sort();
         Ok(arguments.into_iter().map(|(_, text)| text).collect())
+    }
+
+    fn is_stream(&self, id: BufferId) -> bool {
+        self.streams.get(id.0 as usize).copied().unwrap_or(false)
     }
 
     /// True for an array of one element, which is written as a variable.
@@ -152,7 +170,9 @@ impl Emitter<'_> {
                 continue;
             }
             let count = elements(self.kernel, buffer)?;
-            let _ = writeln!(self.out, "  {ty} {name}[{count}];");
+            // Windows are too large for the stack of a simulation.
+            let kept = if buffer.space == Space::OnChip { "static " } else { "" };
+            let _ = writeln!(self.out, "  {kept}{ty} {name}[{count}];");
             match (buffer.space, partitions.get(number)) {
                 (Space::Register, _) => {
                     let _ =
@@ -218,6 +238,11 @@ impl Emitter<'_> {
             }
             Stmt::Store { buffer, index, value, valid } => {
                 let value = self.expr(value)?.text;
+                if self.is_stream(*buffer) {
+                    let name = &self.buffers[buffer.0 as usize];
+                    let _ = writeln!(self.out, "{indent}{name}.write({value});");
+                    return Ok(());
+                }
                 let target = self.element(*buffer, index)?;
                 let condition = match valid {
                     Some(valid) => format!("if ({} > 0) ", self.expr(valid)?.above(8)),
@@ -303,6 +328,9 @@ impl Emitter<'_> {
     /// An element of a buffer, to read or to write.
     fn element(&mut self, buffer: BufferId, index: &Expr) -> Result<String, Error> {
         let name = self.buffers[buffer.0 as usize].clone();
+        if self.is_stream(buffer) {
+            return Ok(format!("{name}.read()"));
+        }
         if self.is_single(buffer) {
             return Ok(name);
         }

@@ -105,6 +105,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A C simulation that cannot be built or run, or whose results are not the expected ones.
+    #[error("C simulation: {0}")]
+    Simulation(String),
     /// The project cannot be written.
     #[error("{path}: {source}")]
     Write {

@@ -29,6 +29,9 @@ const FUNCTION: Resources = Resources { dsp: 0, lut: 120, ff: 150, bram18: 0, ur
 /// Cycles that entering and leaving a loop take.
 const LOOP_CYCLES: u64 = 2;
 
+/// Most banks of an array.
+const LARGEST_PARTITION: u32 = 256;
+
 /// Ports of a memory bank.
 const PORTS: u64 = 2;
 
@@ -71,12 +74,22 @@ pub fn partitions(kernel: &Kernel) -> Vec<u32> {
     let mut visit = |expr_index: &Expr, buffer: usize, unrolled: &[(Var, u64)]| {
         let declared = &kernel.buffers[buffer];
         let Some((count, _)) = Ranges::default().of(&declared.count) else { return };
-        for (counter, extent) in unrolled {
-            let consecutive = stride(expr_index, *counter) == Some(1);
-            let factor = u32::try_from(*extent).unwrap_or(u32::MAX);
-            if consecutive && (2..=64).contains(&factor) && count % i128::from(factor) == 0 {
-                factors[buffer] = factors[buffer].max(factor);
+        // Loops whose steps add up to a run of consecutive elements count together.
+        let mut steps: Vec<(i64, u64)> = unrolled
+            .iter()
+            .filter_map(|(counter, extent)| Some((stride(expr_index, *counter)?, *extent)))
+            .filter(|(stride, extent)| *stride > 0 && *extent > 1)
+            .collect();
+        steps.sort_unstable();
+        let mut run = 1u64;
+        for (stride, extent) in steps {
+            if u64::try_from(stride).is_ok_and(|stride| stride == run) {
+                run = run.saturating_mul(extent);
             }
+        }
+        let factor = u32::try_from(run).unwrap_or(u32::MAX);
+        if (2..=LARGEST_PARTITION).contains(&factor) && count % i128::from(factor) == 0 {
+            factors[buffer] = factors[buffer].max(factor);
         }
     };
     visit_accesses(&kernel.body, &mut Vec::new(), &mut visit);

@@ -4,8 +4,11 @@ use tcc_kernel::identifier::{is_keyword, plain};
 
 /// Names that the generated code uses itself.
 const RESERVED: &[&str] = &[
+    "duplicate",
     "exp",
+    "forward",
     "larger",
+    "load",
     "log",
     "lookup",
     "magnitude",
@@ -15,6 +18,7 @@ const RESERVED: &[&str] = &[
     "sigmoid",
     "sign",
     "smaller",
+    "store",
     "top",
 ];
 

@@ -121,6 +121,18 @@ impl Types {
         Types(Some(Formats { buffers: vec![value; kernel.buffers.len()], local: sum_of(value) }))
     }
 
+    /// The types of a kernel with more buffers, which hold elements of these.
+    pub fn with_windows(&self, windows: &[BufferId]) -> Types {
+        let mut types = self.clone();
+        if let Some(formats) = &mut types.0 {
+            let of =
+                |window: &BufferId| formats.buffers.get(window.0 as usize).copied().unwrap_or(formats.local);
+            let added: Vec<Fixed> = windows.iter().map(of).collect();
+            formats.buffers.extend(added);
+        }
+        types
+    }
+
     /// True where f32 has become fixed point.
     pub fn is_fixed(&self) -> bool {
         self.0.is_some()

@@ -9,24 +9,44 @@ use tcc_kernel::fixed::Fixed;
 use tcc_passes::program::Program;
 use tcc_runtime::manifest::Storage;
 
-use crate::design::{Array, Call, Design, Place, Port, Role, check, info};
+use crate::design::{Array, Call, Design, Place, Plan, Port, Role, check, info};
 use crate::error::Error;
+use crate::explore::{Objective, explore};
+use crate::flow::{Action, Argument, Flow};
 use crate::formats::ProgramFormats;
 use crate::numbers::{Numbers, element_type, format_definition};
 use crate::part::Part;
-use crate::reference::{Vector, random_inputs, run};
+use crate::reference::{Vector, random_inputs, run_design};
 use crate::report::Report;
 use crate::{tables, testbench, weights};
 
 const MATH: &str = include_str!("support/tcc_hls.h");
 const INTEGER: &str = include_str!("support/tcc_integer.h");
+const DATAFLOW: &str = include_str!("support/tcc_dataflow.h");
 const FIXED: &str = include_str!("support/tcc_fixed.h");
+
+/// Who decides about architecture and parallelism.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// The caller.
+    Plan(Plan),
+    /// A search under the part's budget.
+    Search(Objective),
+}
+
+impl Default for Choice {
+    fn default() -> Choice {
+        Choice::Plan(Plan::default())
+    }
+}
 
 /// How a project is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Number format.
     pub numbers: Numbers,
+    /// Architecture, and how much runs side by side.
+    pub choice: Choice,
     /// Inputs of a few runs, each the bytes of every input: ranges are taken from them, and the testbench runs them. Without
     /// any, two are made up.
     pub calibration: Vec<Vec<Vec<u8>>>,
@@ -39,13 +59,23 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { numbers: Numbers::Float, calibration: Vec::new(), vectors: None, tolerance: 1e-4 }
+        Options {
+            numbers: Numbers::Float,
+            choice: Choice::default(),
+            calibration: Vec::new(),
+            vectors: None,
+            tolerance: 1e-4,
+        }
     }
 }
 
 /// A project that is not written yet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Project {
+    /// The design.
+    pub design: Design,
+    /// Formats of the program's numbers.
+    pub formats: ProgramFormats,
     /// Contents by path.
     pub files: BTreeMap<String, String>,
     /// Its figures.
@@ -71,15 +101,25 @@ pub fn project(program: &Program, part: &Part, options: &Options) -> Result<Proj
         _ => calibration,
     };
     let formats = ProgramFormats::choose(program, &options.numbers, ranges)?;
-    let design = Design::new(program, part, &formats)?;
-    let report = Report::new(&design, part, &options.numbers);
+    let (plan, points) = match &options.choice {
+        Choice::Plan(plan) => (plan.clone(), Vec::new()),
+        Choice::Search(objective) => {
+            let search = explore(program, part, &formats, *objective)?;
+            (search.plan, search.points)
+        }
+    };
+    let design = Design::new(program, part, &formats, &plan)?;
+    let report = Report { points, ..Report::new(&design, part, formats.width().map(|_| options.numbers)) };
     part.check(&report.total.resources)?;
     let mut files = BTreeMap::new();
     sources(&design, program, &mut files)?;
     let mut expected = Vec::new();
     if options.vectors.is_none() {
         for inputs in calibration {
-            expected.push(Vector { inputs: inputs.clone(), outputs: run(program, &formats, inputs)? });
+            expected.push(Vector {
+                inputs: inputs.clone(),
+                outputs: run_design(program, &formats, &design, inputs)?,
+            });
         }
     }
     let vectors = options.vectors.as_ref().unwrap_or(&expected);
@@ -88,7 +128,7 @@ pub fn project(program: &Program, part: &Part, options: &Options) -> Result<Proj
     files.insert("Makefile".into(), makefile(&design));
     files.insert("script.tcl".into(), script(&design, part));
     files.insert("report.json".into(), serde_json::to_string_pretty(&report)? + "\n");
-    Ok(Project { files, report })
+    Ok(Project { design, formats, files, report })
 }
 
 fn sources(design: &Design, program: &Program, files: &mut BTreeMap<String, String>) -> Result<(), Error> {
@@ -109,6 +149,9 @@ fn sources(design: &Design, program: &Program, files: &mut BTreeMap<String, Stri
     files.insert("src/kernels.h".into(), prototypes);
     files.insert("src/types.h".into(), types(design));
     files.insert("src/tcc_hls.h".into(), MATH.into());
+    if design.flow.is_some() {
+        files.insert("src/tcc_dataflow.h".into(), DATAFLOW.into());
+    }
     if design.uses_ap_types() {
         files.insert("src/tcc_integer.h".into(), INTEGER.into());
     }
@@ -150,6 +193,9 @@ fn types(design: &Design) -> String {
     let mut text = String::from("// Types of the design.\n#pragma once\n\n#include \"tcc_hls.h\"\n");
     if design.uses_ap_types() {
         text.push_str("#include \"tcc_integer.h\"\n");
+    }
+    if design.flow.is_some() {
+        text.push_str("#include \"tcc_dataflow.h\"\n");
     }
     let formats = design.formats();
     if !formats.is_empty() {
@@ -207,6 +253,11 @@ fn top(design: &Design, prototype: &str) -> Result<String, Error> {
             writeln!(text, "#pragma HLS INTERFACE m_axi port={} offset=slave bundle=gmem{number}", port.name);
     }
     text.push_str("#pragma HLS INTERFACE s_axilite port=return\n");
+    if let Some(flow) = &design.flow {
+        processes(design, flow, &mut text)?;
+        text.push_str("}\n");
+        return Ok(text);
+    }
     for array in &design.arrays {
         if array.role == Role::Local {
             let ty = type_name(design, array.dtype, array.format)?;
@@ -215,7 +266,9 @@ fn top(design: &Design, prototype: &str) -> Result<String, Error> {
         pragmas(&mut text, array);
     }
     for port in &design.inputs {
-        copy(&mut text, &format!("{}[i]", port.name), &element(design, &port.place), port.elements);
+        if let Some(place) = &port.place {
+            copy(&mut text, &format!("{}[i]", port.name), &element(design, place), port.elements);
+        }
     }
     for call in &design.calls {
         match call {
@@ -232,10 +285,52 @@ fn top(design: &Design, prototype: &str) -> Result<String, Error> {
         }
     }
     for port in &design.outputs {
-        copy(&mut text, &element(design, &port.place), &format!("{}[i]", port.name), port.elements);
+        if let Some(place) = &port.place {
+            copy(&mut text, &element(design, place), &format!("{}[i]", port.name), port.elements);
+        }
     }
     text.push_str("}\n");
     Ok(text)
+}
+
+/// The processes of a dataflow design and the FIFOs between them.
+fn processes(design: &Design, flow: &Flow, text: &mut String) -> Result<(), Error> {
+    text.push_str("#pragma HLS DATAFLOW\n");
+    design.arrays.iter().for_each(|array| pragmas(text, array));
+    for fifo in &flow.fifos {
+        let ty = type_name(design, fifo.dtype, fifo.format)?;
+        let (name, depth) = (&fifo.name, fifo.depth);
+        let _ = writeln!(text, "  hls::stream<{ty}> {name}(\"{name}\");");
+        let _ = writeln!(text, "#pragma HLS STREAM variable={name} depth={depth}");
+    }
+    let fifo = |number: &usize| flow.fifos[*number].name.as_str();
+    for process in &flow.processes {
+        let fifos: Vec<&str> = process.inputs.iter().chain(&process.outputs).map(fifo).collect();
+        let elements =
+            process.inputs.iter().chain(&process.outputs).map(|number| flow.fifos[*number].elements).next();
+        let (elements, fifos) = (elements.unwrap_or(0), fifos.join(", "));
+        let _ = match &process.action {
+            Action::Load(port) => {
+                writeln!(text, "  load<{elements}>({}, {fifos});", design.inputs[*port].name)
+            }
+            Action::Store(port) => {
+                writeln!(text, "  store<{elements}>({fifos}, {});", design.outputs[*port].name)
+            }
+            Action::Forward => writeln!(text, "  forward<{elements}>({fifos});"),
+            Action::Duplicate => writeln!(text, "  duplicate<{elements}>({fifos});"),
+            Action::Call { function, arguments, layer } => {
+                let argument = |argument: &Argument| match argument {
+                    Argument::Fifo(number) => fifo(number),
+                    Argument::Array(number) => design.arrays[*number].name.as_str(),
+                };
+                let arguments: Vec<&str> = arguments.iter().map(argument).collect();
+                let name = &design.functions[*function].emitted.name;
+                let layer: String = layer.chars().filter(|character| !character.is_control()).collect();
+                writeln!(text, "  // Layer {layer}.\n  {name}({});", arguments.join(", "))
+            }
+        };
+    }
+    Ok(())
 }
 
 fn pragmas(text: &mut String, array: &Array) {
@@ -259,13 +354,14 @@ fn makefile(design: &Design) -> String {
     };
     format!(
         "# C simulation: make csim AP_INCLUDE=FOLDER, with the folder of ap_int.h and ap_fixed.h.\n\
-         CXX ?= g++\nCXXFLAGS ?= -O2\nAP_INCLUDE ?=\n{needs}\n\
+         CXX ?= g++\nCXXFLAGS ?= -O1\nAP_INCLUDE ?=\n{needs}\n\
          SOURCES := $(wildcard src/*.cpp) tb/testbench.cpp\nHEADERS := $(wildcard src/*.h) tb/testbench.h\n\
          INCLUDES := -Isrc -Itb $(if $(AP_INCLUDE),-isystem $(AP_INCLUDE))\n\n\
          .PHONY: csim clean\n\
          csim: build/csim\n\t./build/csim tb\n\n\
          build/csim: $(SOURCES) $(HEADERS)\n\tmkdir -p build\n\
-         \t$(CXX) -std=c++14 $(CXXFLAGS) -ffp-contract=off -Wall -Wno-unknown-pragmas $(INCLUDES) $(SOURCES) -o $@\n\n\
+         \tprintf '#include \"../%s\"\\n' $(SOURCES) > build/all.cpp\n\
+         \t$(CXX) -std=c++14 $(CXXFLAGS) -ffp-contract=off -Wall -Wno-unknown-pragmas $(INCLUDES) build/all.cpp -o $@\n\n\
          clean:\n\trm -rf build\n"
     )
 }

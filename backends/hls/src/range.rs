@@ -20,6 +20,14 @@ impl Ranges {
         Some((u64::try_from(low).ok()?, u64::try_from(high).ok()?))
     }
 
+    /// Gives a variable a range, or takes it away.
+    pub fn bind(&mut self, var: Var, range: Option<(i128, i128)>) {
+        match range {
+            Some(range) => self.counters.insert(var, range),
+            None => self.counters.remove(&var),
+        };
+    }
+
     /// The values that an index expression can take; none where it reads memory or other variables.
     pub fn of(&self, expr: &Expr) -> Option<(i128, i128)> {
         let (function, args) = match expr {

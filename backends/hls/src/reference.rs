@@ -9,7 +9,7 @@ use tcc_kernel::{fold, ir as kernel_ir};
 use tcc_passes::program::Program;
 use tcc_runtime::manifest::{Access, KernelStep, Step, Storage, TensorId};
 
-use crate::design::{elements, info, ir_type};
+use crate::design::{Design, elements, info, ir_type};
 use crate::error::Error;
 use crate::formats::ProgramFormats;
 use crate::weights::bits;
@@ -63,6 +63,19 @@ pub fn run(
     inputs: &[Vec<u8>],
 ) -> Result<Vec<Vec<Scalar>>, Error> {
     let mut machine = Machine::new(program, formats);
+    machine.run(inputs)?;
+    let outputs = program.manifest.outputs.iter();
+    outputs.map(|port| machine.scalars(port.tensor)).collect()
+}
+
+/// Runs a design: its kernels as they were scheduled, with the formats that they have there.
+pub fn run_design(
+    program: &Program,
+    formats: &ProgramFormats,
+    design: &Design,
+    inputs: &[Vec<u8>],
+) -> Result<Vec<Vec<Scalar>>, Error> {
+    let mut machine = Machine { design: Some(design), ..Machine::new(program, formats) };
     machine.run(inputs)?;
     let outputs = program.manifest.outputs.iter();
     outputs.map(|port| machine.scalars(port.tensor)).collect()
@@ -122,6 +135,8 @@ pub fn weight(program: &Program, id: TensorId) -> Result<Option<Vec<Scalar>>, Er
 struct Machine<'p> {
     program: &'p Program,
     formats: &'p ProgramFormats,
+    /// Whose kernels run, where they are not the program's.
+    design: Option<&'p Design>,
     memory: HashMap<TensorId, Vec<Cell>>,
     ranges: Ranges,
 }
@@ -145,7 +160,7 @@ fn loaded(dtype: DType, cell: Cell, format: Option<Fixed>) -> Scalar {
 
 impl<'p> Machine<'p> {
     fn new(program: &'p Program, formats: &'p ProgramFormats) -> Machine<'p> {
-        Machine { program, formats, memory: HashMap::new(), ranges: Ranges::default() }
+        Machine { program, formats, design: None, memory: HashMap::new(), ranges: Ranges::default() }
     }
 
     fn run(&mut self, inputs: &[Vec<u8>]) -> Result<(), Error> {
@@ -238,7 +253,12 @@ impl<'p> Machine<'p> {
         for tensor in &step.buffers {
             arguments.push(self.read(*tensor)?);
         }
-        let types = self.formats.types(kernel, number, &step.buffers);
+        let function =
+            self.design.and_then(|design| design.functions.get(*design.steps.get(number)?.as_ref()?));
+        let (kernel, types) = match function {
+            Some(function) => (&function.scheduled.kernel, function.types.clone()),
+            None => (kernel, self.formats.types(kernel, number, &step.buffers)),
+        };
         let mut observed = std::mem::take(&mut self.ranges.steps[number]);
         evaluate(kernel, &mut arguments, types.0.as_ref(), &mut observed)
             .map_err(|error| Error::Kernel { kernel: kernel.name.clone(), reason: error.to_string() })?;

@@ -1,9 +1,14 @@
 //! The figures of a design, in total and by layer.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::design::{Call, Design};
-use crate::numbers::Numbers;
+use crate::estimate::memory;
+use crate::explore::Point;
+use crate::flow::Action;
+use crate::numbers::{Numbers, element_bits};
 use crate::part::{Part, Resources};
 
 /// How a figure came about.
@@ -14,6 +19,12 @@ const BURST_CYCLES: u64 = 70;
 
 /// What an interface to external memory takes.
 const INTERFACE: Resources = Resources { dsp: 0, lut: 800, ff: 1200, bram18: 2, uram: 0 };
+
+/// What a process that hands elements on takes.
+const COPY: Resources = Resources { dsp: 0, lut: 80, ff: 60, bram18: 0, uram: 0 };
+
+/// Deepest FIFO in shift registers.
+const SHIFT_REGISTER: u64 = 32;
 
 /// Figures of the whole design or of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,6 +65,8 @@ pub struct Report {
     pub device: String,
     /// Number format.
     pub numbers: String,
+    /// How the layers follow each other.
+    pub architecture: String,
     /// Clock.
     pub clock_mhz: u32,
     /// Milliseconds of a run.
@@ -66,6 +79,9 @@ pub struct Report {
     pub memories: Resources,
     /// Each step.
     pub layers: Vec<Layer>,
+    /// Designs that a search looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
 }
 
 fn figures(cycles: u64, resources: Resources) -> Figures {
@@ -78,43 +94,78 @@ fn figures(cycles: u64, resources: Resources) -> Figures {
     }
 }
 
-impl Report {
-    /// The report of a design on a part.
-    pub fn new(design: &Design, part: &Part, numbers: &Numbers) -> Report {
-        let mut seen = vec![false; design.functions.len()];
-        let mut layers = Vec::new();
-        let (mut cycles, mut resources) = (0u64, Resources::default());
-        for call in &design.calls {
-            let layer = match call {
-                Call::Function { function, layer, .. } => {
-                    let estimate = &design.functions[*function].scheduled.estimate;
-                    let first = !std::mem::replace(&mut seen[*function], true);
-                    Layer {
-                        layer: layer.clone(),
-                        function: design.functions[*function].emitted.name.clone(),
-                        loop_interval: estimate.interval,
-                        figures: figures(
-                            estimate.cycles,
-                            if first { estimate.resources } else { Resources::default() },
-                        ),
-                    }
-                }
-                Call::Copy { elements, .. } => Layer {
-                    layer: "copy".into(),
-                    function: design.name.clone(),
-                    loop_interval: 1,
-                    figures: figures(elements.saturating_add(4), Resources::default()),
-                },
-            };
-            cycles = cycles.saturating_add(layer.figures.latency_cycles).saturating_add(1);
-            resources = resources.plus(layer.figures.resources);
-            layers.push(layer);
+/// What a FIFO takes: shift registers in look-up tables while it is short.
+fn queue(depth: u64, bits: u32) -> Resources {
+    let width = u64::from(bits);
+    if depth <= SHIFT_REGISTER {
+        return Resources { lut: width + 10, ff: 10, ..Resources::default() };
+    }
+    let control = Resources { lut: 60, ff: 40, ..Resources::default() };
+    memory(depth, bits, 1, false).resources().plus(control)
+}
+
+/// Figures of each step, the cycles of a run, and the resources of all functions.
+fn steps(design: &Design) -> (Vec<Layer>, u64, Resources) {
+    let mut seen = vec![false; design.functions.len()];
+    let mut layers = Vec::new();
+    let (mut cycles, mut resources) = (0u64, Resources::default());
+    let mut layer_of = |function: usize, layer: &str| {
+        let estimate = &design.functions[function].scheduled.estimate;
+        // Processes that run side by side are copies of a function.
+        let shares = design.flow.is_none() && std::mem::replace(&mut seen[function], true);
+        Layer {
+            layer: layer.to_string(),
+            function: design.functions[function].emitted.name.clone(),
+            loop_interval: estimate.interval,
+            figures: figures(estimate.cycles, if shares { Resources::default() } else { estimate.resources }),
         }
+    };
+    if let Some(flow) = &design.flow {
+        for process in &flow.processes {
+            match &process.action {
+                Action::Call { function, layer, .. } => layers.push(layer_of(*function, layer)),
+                _ => resources = resources.plus(COPY),
+            }
+        }
+        cycles = flow.latency;
+    }
+    for call in &design.calls {
+        let layer = match call {
+            Call::Function { function, layer, .. } => layer_of(*function, layer),
+            Call::Copy { elements, .. } => Layer {
+                layer: "copy".into(),
+                function: design.name.clone(),
+                loop_interval: 1,
+                figures: figures(elements.saturating_add(4), Resources::default()),
+            },
+        };
+        cycles = cycles.saturating_add(layer.figures.latency_cycles).saturating_add(1);
+        layers.push(layer);
+    }
+    layers.iter().for_each(|layer| resources = resources.plus(layer.figures.resources));
+    (layers, cycles, resources)
+}
+
+impl Report {
+    /// The report of a design on a part, whose user asked for these numbers; without any, floating point.
+    pub fn new(design: &Design, part: &Part, numbers: Option<Numbers>) -> Report {
+        let (layers, mut cycles, mut resources) = steps(design);
         let ports = design.inputs.iter().chain(&design.outputs);
         let mut memories = Resources::default();
         for port in ports {
-            cycles = cycles.saturating_add(port.elements).saturating_add(BURST_CYCLES);
+            cycles = cycles.saturating_add(BURST_CYCLES);
+            if design.flow.is_none() {
+                cycles = cycles.saturating_add(port.elements);
+            }
             memories = memories.plus(INTERFACE);
+        }
+        let mut interval = cycles.saturating_add(1);
+        if let Some(flow) = &design.flow {
+            interval = flow.interval;
+            for fifo in &flow.fifos {
+                let bits = element_bits(fifo.dtype, fifo.format);
+                memories = memories.plus(queue(fifo.depth, bits));
+            }
         }
         for array in &design.arrays {
             memories = memories.plus(array.memory.resources());
@@ -124,13 +175,31 @@ impl Report {
             name: design.name.clone(),
             part: part.name.clone(),
             device: part.device.clone(),
-            numbers: numbers.to_string(),
+            numbers: numbers.unwrap_or_default().to_string(),
             clock_mhz: part.clock_mhz,
             latency_ms: cycles as f64 / (f64::from(part.clock_mhz.max(1)) * 1e3),
-            total: figures(cycles, resources),
+            total: Figures { initiation_interval: interval, ..figures(cycles, resources) },
+            architecture: design.plan.architecture.to_string(),
             budget: part.budget,
             memories,
             layers,
+            points: Vec::new(),
         }
+    }
+}
+
+/// One line: cycles and what the design takes of the part.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures { latency_cycles, initiation_interval, resources, source } = &self.total;
+        write!(
+            f,
+            "{} on {}, {}: {latency_cycles} cycles ({:.3} ms at {} MHz), a run every {initiation_interval}; ",
+            self.name, self.part, self.architecture, self.latency_ms, self.clock_mhz
+        )?;
+        for ((name, used), (_, available)) in resources.entries().into_iter().zip(self.budget.entries()) {
+            write!(f, "{used} of {available} {name}, ")?;
+        }
+        write!(f, "{source}")
     }
 }

@@ -1,4 +1,4 @@
-//! Where programs run: in this process, on a GPU, or in the simulator of one.
+//! Where programs run: in this process, on a GPU, in the simulator of one, or as an FPGA design in C simulation.
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -29,6 +29,8 @@ pub enum Device {
     Cuda,
     /// The simulator of PTX, which checks every access.
     Sim,
+    /// C simulation of an FPGA design, whole: it takes no single kernels.
+    Csim,
 }
 
 impl Device {
@@ -43,12 +45,13 @@ impl Device {
     /// Refuses devices that do not take code for a target.
     pub fn check(self, target: &Target) -> Result<(), Error> {
         let takes_ptx = self != Device::Cpu;
-        if takes_ptx == matches!(target.backend, Backend::Ptx(_)) {
+        if self != Device::Csim && takes_ptx == matches!(target.backend, Backend::Ptx(_)) {
             return Ok(());
         }
         let reason = match self {
             Device::Cpu => "its code does not run on the device cpu; use --device cuda or sim",
             Device::Cuda => "its code does not run on the device cuda; use a target such as ptx:sm_80",
+            Device::Csim => "its code does not run on the device csim; use a target such as hls:zcu104",
             Device::Sim => "its code does not run on the device sim; use a target such as ptx:sm_80",
         };
         Err(Error::Target { name: target.name.clone(), reason: reason.into() })
@@ -63,7 +66,8 @@ impl FromStr for Device {
             "cpu" => Ok(Device::Cpu),
             "cuda" => Ok(Device::Cuda),
             "sim" => Ok(Device::Sim),
-            _ => Err("unknown device; known are cpu, cuda, sim".into()),
+            "csim" => Ok(Device::Csim),
+            _ => Err("unknown device; known are cpu, cuda, sim, csim".into()),
         }
     }
 }
@@ -83,9 +87,9 @@ pub fn open(
             name: format!("ptx:{}", manifest.target.arch),
             reason: "this build has no CUDA; run with --device sim".into(),
         }),
-        Device::Cpu => Err(Error::Target {
+        Device::Cpu | Device::Csim => Err(Error::Target {
             name: manifest.target.arch.clone(),
-            reason: "its code does not run on the device cpu".into(),
+            reason: "its code runs on the devices cuda and sim".into(),
         }),
     }
 }

@@ -56,6 +56,9 @@ pub enum Error {
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] tcc_runtime::Error),
+    /// A design for an FPGA.
+    #[error("hls: {0}")]
+    Hardware(#[from] tcc_hls::Error),
     /// The reference interpreter.
     #[error("reference interpreter: {0}")]
     Interpret(#[from] tcc_interpret::Error),

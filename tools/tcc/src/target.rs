@@ -45,7 +45,7 @@ pub const KNOWN: &[(&str, &str)] = &[
     ("ptx:sm_80", "NVIDIA GPUs, sm_75 to sm_120a; runs on the devices cuda and sim"),
 ];
 
-/// Targets that `tcc compile` writes files for and nothing here runs.
+/// Targets of designs, which run as a whole on the device csim.
 pub const WRITTEN: &[(&str, &str)] =
     &[("hls:zcu104", "FPGA parts pynq-z2, zcu104, kv260, u50, u280, vcu118: an HLS C++ project")];
 
@@ -72,7 +72,7 @@ impl Target {
         }
         if name.starts_with("hls:") {
             return Err(failed(
-                "`tcc compile` writes HLS for it, but this version has no device to run it on; run on cpu or cranelift"
+                "`tcc compile`, run, verify and bench take it, with the device csim; this command does not"
                     .into(),
             ));
         }

@@ -29,7 +29,7 @@ fn dense(types: impl Fn(&Kernel) -> Types) -> (Scheduled, Types) {
     let lowered = lower(&operator, &operands, &results, &[false, true, true], "dense", &tuning()).unwrap();
     let [launch] = &lowered.launches[..] else { panic!("one kernel") };
     let types = types(&launch.kernel);
-    (schedule(&launch.kernel, &types).unwrap(), types)
+    (schedule(&launch.kernel, &types, 1).unwrap(), types)
 }
 
 fn fixed(kernel: &Kernel) -> Types {
@@ -43,7 +43,7 @@ fn floating(_: &Kernel) -> Types {
 #[test]
 fn a_dense_layer_in_fixed_point() {
     let (scheduled, types) = dense(fixed);
-    let emitted = emit(&scheduled.kernel, "dense", &types, &scheduled.partitions).unwrap();
+    let emitted = emit(&scheduled.kernel, "dense", &types, &scheduled.partitions, &[]).unwrap();
     insta::assert_snapshot!(emitted.text, @"
     void dense(const fixed_16_6 x0[64], const fixed_16_6 p0[512], const fixed_16_6 x2[8], fixed_16_6 y0[8]) {
       fixed_40_20 sum[4];
@@ -88,10 +88,10 @@ fn gpu_loops_and_run_time_dimensions_are_refused_by_name() {
     if let Some(Stmt::For { kind, .. }) = kernel.body.first_mut() {
         *kind = LoopKind::Grid(0);
     }
-    let error = emit(&kernel, "f", &Types::default(), &[]).unwrap_err().to_string();
+    let error = emit(&kernel, "f", &Types::default(), &[], &[]).unwrap_err().to_string();
     assert!(error.contains("loop over GPU threads"), "{error}");
     kernel.dims.push("n".into());
     kernel.buffers[0].count = Expr::Dim(0);
-    let error = emit(&kernel, "f", &Types::default(), &[]).unwrap_err().to_string();
+    let error = emit(&kernel, "f", &Types::default(), &[], &[]).unwrap_err().to_string();
     assert!(error.contains("--dim n=N"), "{error}");
 }

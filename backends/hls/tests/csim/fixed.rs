@@ -9,7 +9,7 @@ use tcc_ir::scalar::{Arg, Function, Scalar, ScalarExpr};
 use tcc_passes::program::Program;
 
 use crate::models::{bias, convolution, dense, floats, max_pool, model, numbers, ty};
-use crate::simulate::{project_of, simulate};
+use crate::simulate::{project_of, simulate, simulate_everywhere};
 
 /// The nearest fixed-point number, halves to even, saturating, as an integer.
 fn quantized(value: f32, format: Fixed) -> i128 {
@@ -68,7 +68,7 @@ fn a_dense_layer_is_the_integer_model() {
             assert_eq!(run(&program, &formats, &vector.inputs).unwrap(), vector.outputs, "{format}");
         }
         let options = Options { numbers, vectors: Some(vectors), ..Options::default() };
-        simulate("dense_fixed", &project_of(&program, &options), &["y"]);
+        simulate("dense_fixed", &project_of(&program, &options));
     }
 }
 
@@ -76,7 +76,7 @@ fn a_dense_layer_is_the_integer_model() {
 fn exact(test: &str, program: &Program) {
     for text in ["fixed<16,6>", "fixed<14>"] {
         let options = Options { numbers: text.parse().unwrap(), ..Options::default() };
-        simulate(test, &project_of(program, &options), &["y"]);
+        simulate_everywhere(test, &project_of(program, &options));
     }
 }
 
@@ -147,7 +147,7 @@ fn searched_widths_are_accurate() {
     assert!(error(&program, &formats, &calibration).unwrap() <= 0.01);
     assert!(formats.width().unwrap() < 20, "{:?}", formats.width());
     let options = Options { numbers: Numbers::Searched, calibration, ..Options::default() };
-    simulate("searched", &project_of(&program, &options), &["y"]);
+    simulate("searched", &project_of(&program, &options));
 }
 
 #[test]

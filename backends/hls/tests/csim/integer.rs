@@ -34,7 +34,7 @@ fn dense_and_convolution_of_bytes() {
         builder.op1(operator, &[flat, w]).unwrap()
     });
     let project = project_of(&program, &Options::default());
-    simulate("bytes", &project, &["y"]);
+    simulate("bytes", &project);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn integer_functions_wrap_and_divide_as_the_interpreter() {
         let chosen = body.apply(Function::Select, &[negative, complement, sum]);
         body.result = body.apply(Function::Neg, &[chosen]);
         let program = model(ty(dtype, &[97]), |builder, x| builder.map(body, &[x]).unwrap());
-        simulate(&format!("integers_{dtype}"), &project_of(&program, &Options::default()), &["y"]);
+        simulate(&format!("integers_{dtype}"), &project_of(&program, &Options::default()));
     }
 }
 
@@ -85,5 +85,5 @@ fn conversions_saturate_and_wrap() {
     let high = body.apply(Function::Mul, &[a, sixteen]);
     body.result = body.apply(Function::Add, &[high, b]);
     let program = model(ty(DType::F32, &[64]), |builder, x| builder.map(body, &[x]).unwrap());
-    simulate("conversions", &project_of(&program, &Options::default()), &["y"]);
+    simulate("conversions", &project_of(&program, &Options::default()));
 }

@@ -3,6 +3,7 @@
 //! Tests are skipped by name where there is no g++, and those with integers or fixed point where the `ap_types` headers
 //! can neither be found nor fetched.
 
+mod dataflow;
 mod fixed;
 mod integer;
 mod models;
@@ -10,3 +11,4 @@ mod networks;
 mod operators;
 mod refusals;
 mod simulate;
+mod transformer;

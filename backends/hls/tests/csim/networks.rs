@@ -34,13 +34,13 @@ fn a_small_network_in_floating_point() {
     // The first kernel pads the input of the convolution.
     assert_eq!(layers, ["convolve", "conv", "pool", "dense", "softmax"]);
     assert!(project.report.total.latency_cycles > 0 && project.report.total.resources.dsp > 0);
-    simulate("network", &project, &["y"]);
+    simulate("network", &project);
 }
 
 #[test]
 fn a_small_network_in_fixed_point_stays_near_floating_point() {
     let options = Options { numbers: "fixed<18,8>".parse().unwrap(), ..Options::default() };
-    simulate("network_fixed", &project_of(&network(), &options), &["y"]);
+    simulate("network_fixed", &project_of(&network(), &options));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn attention_normalization_and_movement() {
         builder.reduce(ReduceKind::Sum, joined, vec![2], false).unwrap()
     });
     let project = project_of(&program, &Options { tolerance: 1e-5, ..Options::default() });
-    simulate("attention", &project, &["y"]);
+    simulate("attention", &project);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn equal_layers_share_a_function() {
     let project = project_of(&program, &Options::default());
     let functions: Vec<&str> = project.report.layers.iter().map(|layer| layer.function.as_str()).collect();
     assert_eq!(functions, ["first_contract", "first_contract"]);
-    simulate("shared", &project, &["y"]);
+    simulate("shared", &project);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tcc_passes::program::Program;
 
 fn check(test: &str, program: &Program) {
     let options = Options { tolerance: 1e-5, ..Options::default() };
-    simulate(test, &project_of(program, &options), &["y"]);
+    simulate(test, &project_of(program, &options));
 }
 
 #[test]

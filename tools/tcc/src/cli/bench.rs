@@ -13,7 +13,7 @@ use tcc::runtime::{Session, TensorMut};
 use super::bench_language::{self, WorkloadArguments};
 use super::common::{CompileArguments, InputArguments, load, print_json};
 use super::language::{LanguageArguments, is_language_model};
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, design};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -60,6 +60,10 @@ struct Report {
 pub fn run(arguments: &Arguments) -> Outcome {
     if arguments.runs == Some(0) {
         return Err(Failure::Usage("--runs: at least 1".into()));
+    }
+    if let Some(part) = design::part(&arguments.compile.target) {
+        let runs = (arguments.runs.unwrap_or(50), arguments.json);
+        return design::bench(&arguments.model, part, &arguments.compile, &arguments.inputs, runs);
     }
     if is_language_model(&arguments.model)? {
         let (model, context) = (arguments.model.clone(), arguments.context);

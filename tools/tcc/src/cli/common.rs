@@ -19,6 +19,7 @@ use tcc::runtime::{Bundle, LoadOptions};
 use tcc::{CompileOptions, Compiled, Device, Error, Model, Target, compile, sizes};
 
 use super::Failure;
+use super::design::DesignArguments;
 
 /// How a model is compiled.
 #[derive(Args, Clone)]
@@ -32,7 +33,7 @@ pub struct CompileArguments {
     /// Threads, for code generation and for the run.
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Where it runs: cpu; for ptx targets cuda (a GPU) or sim (the simulator).
+    /// Where it runs: cpu; for ptx targets cuda (a GPU) or sim (the simulator); for hls targets csim (C simulation).
     #[arg(long)]
     pub device: Option<Device>,
     /// 0: no rewrites; 1 to 3: all rewrites, more effort in code generation.
@@ -46,6 +47,8 @@ pub struct CompileArguments {
     /// elsewhere.
     #[arg(long, value_name = "f32|f16|i8|i4")]
     pub kv: Option<String>,
+    #[command(flatten)]
+    pub design: DesignArguments,
 }
 
 /// Input values.

@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 use tcc::ir::print;
 use tcc::output::write;
 use tcc::staticlib::{LibraryName, RuntimeLibrary};
-use tcc::{Compiled, Error, Model, hardware};
+use tcc::{Compiled, Error};
 
 use super::common::CompileArguments;
+use super::design;
 use super::language::{self, is_language_model};
 use super::{Failure, Outcome};
 
@@ -25,9 +26,6 @@ pub struct Arguments {
     /// Most tokens of a text, for a bundle of a language model.
     #[arg(long, value_name = "TOKENS")]
     context: Option<usize>,
-    /// Number format of an HLS design: float or fixed<W,I>.
-    #[arg(long, value_name = "RECIPE", default_value = "float")]
-    quant: String,
     /// The runtime as a C library for the target, for --emit staticlib and so; the one of this installation by default.
     #[arg(long, value_name = "FILE")]
     runtime_library: Option<PathBuf>,
@@ -82,7 +80,7 @@ impl Kind {
 
 pub fn run(arguments: &Arguments) -> Outcome {
     let gpu = arguments.compile.target.starts_with("ptx:");
-    if let Some(("hls", part)) = arguments.compile.target.split_once(':') {
+    if let Some(part) = design::part(&arguments.compile.target) {
         return hls(arguments, part);
     }
     if gpu && !matches!(arguments.emit, Kind::Bundle | Kind::Ptx | Kind::Tir | Kind::Kernels) {
@@ -172,9 +170,12 @@ fn only(arguments: &Arguments, kind: Kind) -> Result<(), Failure> {
 
 fn hls(arguments: &Arguments, part: &str) -> Outcome {
     only(arguments, Kind::Hls)?;
-    let model = Model::open(&arguments.model)?;
-    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}_hls", model.name())));
-    Ok(hardware::hls(&model, part, &arguments.quant, &arguments.compile.dims()?, &output)?)
+    let hardware = design::make(&arguments.model, part, &arguments.compile)?;
+    let name = &hardware.program.manifest.name;
+    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}_hls")));
+    hardware.project.write(&output).map_err(Error::from)?;
+    eprintln!("{}", hardware.project.report);
+    Ok(())
 }
 
 /// The runtime that goes into a static library.

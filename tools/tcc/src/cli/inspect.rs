@@ -12,8 +12,8 @@ use tcc::runtime::Session;
 use tcc::runtime::manifest::Manifest;
 use tcc::{Error, Target};
 
-use super::Outcome;
 use super::common::{CompileArguments, InputArguments, load, print_json};
+use super::{Outcome, design};
 
 /// Runs that are measured where a page is asked for and no number is given.
 const PAGE_RUNS: u32 = 20;
@@ -52,6 +52,10 @@ struct Report<'r> {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    if let Some(part) = design::part(&arguments.compile.target) {
+        let html = arguments.html.as_deref();
+        return design::inspect(&arguments.model, part, &arguments.compile, html, arguments.json);
+    }
     if !arguments.json
         && arguments.model.extension().is_none_or(|extension| extension != "tcc")
         && let Some(language_model) = tcc::Model::open(&arguments.model)?.language_model()

@@ -8,6 +8,7 @@ mod chat;
 mod check;
 mod common;
 mod compile;
+mod design;
 mod eval;
 mod generate;
 mod inspect;

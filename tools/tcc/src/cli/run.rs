@@ -9,8 +9,8 @@ use tcc::ir::data::Data;
 use tcc::runtime::Session;
 use tcc::{Error, npz};
 
-use super::Outcome;
 use super::common::{CompileArguments, InputArguments, load};
+use super::{Failure, Outcome, design};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -26,6 +26,22 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    let named = match design::part(&arguments.compile.target) {
+        Some(part) => design::run(&arguments.model, part, &arguments.compile, &arguments.inputs)?,
+        None => outputs(arguments)?,
+    };
+    for (name, data) in &named {
+        println!("{name}: {} {:?} {}", data.dtype(), data.shape(), preview(data));
+    }
+    if let Some(path) = &arguments.output {
+        npz::write_npz(path, named.iter().map(|(name, data)| (name.as_str(), data)))
+            .map_err(|error| Error::Format { path: path.clone(), reason: error.to_string() })?;
+    }
+    Ok(())
+}
+
+/// The outputs of a program by name.
+fn outputs(arguments: &Arguments) -> Result<Vec<(String, Data)>, Failure> {
     let loaded = load(&arguments.model, &arguments.compile)?;
     let values = arguments.inputs.values(&loaded.manifest, &arguments.compile.dims()?)?;
     let ordered = ordered(&loaded.manifest, &values)?;
@@ -37,14 +53,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     for (port, tensor) in loaded.manifest.outputs.iter().zip(&results) {
         named.push((port.name.clone(), to_data(tensor)?));
     }
-    for (name, data) in &named {
-        println!("{name}: {} {:?} {}", data.dtype(), data.shape(), preview(data));
-    }
-    if let Some(path) = &arguments.output {
-        npz::write_npz(path, named.iter().map(|(name, data)| (name.as_str(), data)))
-            .map_err(|error| Error::Format { path: path.clone(), reason: error.to_string() })?;
-    }
-    Ok(())
+    Ok(named)
 }
 
 /// The first elements.

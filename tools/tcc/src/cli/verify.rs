@@ -8,8 +8,8 @@ use tcc::runtime::Session;
 use tcc::verify::{Difference, compare, perturbed, reference, root_mean_square};
 use tcc::{Error, Model};
 
-use super::Outcome;
 use super::common::{CompileArguments, InputArguments};
+use super::{Outcome, design};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -22,6 +22,9 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Outcome {
+    if let Some(part) = design::part(&arguments.compile.target) {
+        return design::verify(&arguments.model, part, &arguments.compile, &arguments.inputs);
+    }
     let options = arguments.compile.options()?;
     let model = Model::open(&arguments.model)?;
     let module = model.import(&options.dims)?;

@@ -2,6 +2,7 @@
 //! machine could do, and the memory plan.
 
 mod layered;
+mod pareto;
 mod svg;
 
 use minijinja::value::{Serde, Value};
@@ -106,4 +107,19 @@ pub fn html(
         memory => svg::memory(profile),
     };
     environment.render_str(PAGE, values).map_err(fail)
+}
+
+/// The page of a design for an FPGA.
+const DESIGN_PAGE: &str = include_str!("design.html");
+
+/// The page about a design: the designs that the search looked at, and figures by layer.
+pub fn design(report: &tcc_hls::report::Report) -> Result<String, Error> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    let values = context! {
+        report => Value::from(Serde(report)),
+        summary => report.to_string(),
+        plot => pareto::plot(report),
+    };
+    environment.render_str(DESIGN_PAGE, values).map_err(|error| Error::Report(error.to_string()))
 }
