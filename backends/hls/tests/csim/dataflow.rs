@@ -61,7 +61,7 @@ fn residual_connections_have_deep_enough_queues() {
     let flow = project.design.flow.as_ref().unwrap();
     // One element at the end of the window is three rows of the image after its first.
     let deepest = flow.fifos.iter().map(|fifo| fifo.depth).max().unwrap();
-    assert!(deepest >= 12 && deepest <= 96, "{:?}", flow.fifos);
+    assert!((12..=96).contains(&deepest), "{:?}", flow.fifos);
     assert!(flow.interval < flow.latency);
 }
 
