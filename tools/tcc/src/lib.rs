@@ -17,6 +17,7 @@
 //! | [`compile`](mod@compile) | the way from a module to code |
 //! | [`device`] | where programs run: this process, a GPU, its simulator |
 //! | [`generate`] | text from language models |
+//! | [`gpu_limits`] | GPUs as machine models, for the least time of a step |
 //! | [`hardware`] | HLS projects |
 //! | [`measure`](mod@measure) | peak rates and bandwidths of this machine |
 //! | [`inputs`] | input values from files and at random |
@@ -31,6 +32,7 @@ pub mod compile;
 pub mod device;
 pub mod error;
 pub mod generate;
+pub mod gpu_limits;
 pub mod hardware;
 pub mod inputs;
 pub mod measure;

@@ -145,6 +145,18 @@ impl Profile {
         (outer().filter_map(|row| row.time_us).sum(), self.rows.iter().filter_map(|row| row.floor_us).sum())
     }
 
+    /// Sets the limits of the rows for which `rate` has other billions of operations a second and core.
+    pub fn limit(&mut self, machine: &Machine, rate: &dyn Fn(&StepRow) -> Option<f64>) {
+        for row in &mut self.rows {
+            let (Some(rate), Some(operations), Some(bytes)) = (rate(row), row.operations, row.bytes) else {
+                continue;
+            };
+            let compute = machine.seconds_at(operations, rate) * 1e6;
+            let moving = machine.seconds_to_move(bytes) * 1e6;
+            (row.floor_us, row.memory_bound) = (Some(compute.max(moving)), moving > compute);
+        }
+    }
+
     /// Rows with the largest gap first.
     pub fn by_gap(&self) -> Vec<&StepRow> {
         let mut rows: Vec<&StepRow> = self.rows.iter().collect();

@@ -83,6 +83,17 @@ impl Target {
         llvm_target(name)
     }
 
+    /// What kernels are compared with: the machine model, of GPUs that of the architecture, and where it is from.
+    pub fn limits(&self) -> (tcc_passes::cost::Machine, String) {
+        match &self.backend {
+            Backend::Ptx(target) => {
+                let device = target.architecture().device;
+                (crate::gpu_limits::machine(target), format!("a model of {device}, not a measurement"))
+            }
+            _ => (self.cost.clone(), self.cost_origin.clone()),
+        }
+    }
+
     /// True where code for this target runs in this process.
     pub fn is_native(&self) -> bool {
         match &self.backend {

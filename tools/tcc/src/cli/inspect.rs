@@ -10,7 +10,8 @@ use tcc::profile::{Profile, StepRow, describe};
 use tcc::report;
 use tcc::runtime::Session;
 use tcc::runtime::manifest::Manifest;
-use tcc::{Error, Target};
+use tcc::target::Backend;
+use tcc::{Error, Target, gpu_limits};
 
 use super::common::{CompileArguments, InputArguments, load, print_json};
 use super::{Outcome, design};
@@ -62,11 +63,24 @@ pub fn run(arguments: &Arguments) -> Outcome {
     {
         println!("{language_model}");
     }
+    let target = Target::named(&arguments.compile.target)?;
+    let (limits, origin) = target.limits();
+    let runs = arguments.runs.or(arguments.html.is_some().then_some(PAGE_RUNS));
+    let is_bundle = arguments.model.extension().is_some_and(|extension| extension == "tcc");
+    // What is only described needs no device.
+    if runs.is_none() && !is_bundle {
+        let compiled = arguments.compile.compile(&arguments.model)?;
+        let threads = arguments.compile.run_threads();
+        let mut profile = describe(&compiled.manifest, &[], &limits, threads);
+        if let (Some(ptx), Backend::Ptx(gpu)) = (&compiled.ptx, &target.backend) {
+            profile = describe(&compiled.manifest, &[], &limits, limits.cores);
+            gpu_limits::with_tensor_cores(&mut profile, gpu, ptx, &limits);
+        }
+        return show(arguments, &compiled.manifest, &profile, (threads, &origin));
+    }
     let loaded = load(&arguments.model, &arguments.compile)?;
     let manifest = &loaded.manifest;
-    let target = Target::named(&arguments.compile.target)?;
     let threads = arguments.compile.run_threads();
-    let runs = arguments.runs.or(arguments.html.is_some().then_some(PAGE_RUNS));
     let mut chosen = arguments.inputs.clone();
     chosen.random = chosen.random.or(Some(0));
     let mut profile;
@@ -74,16 +88,26 @@ pub fn run(arguments: &Arguments) -> Outcome {
         let values = chosen.values(manifest, &arguments.compile.dims()?)?;
         let ordered = ordered(manifest, &values)?;
         let inputs = ordered.tensors()?;
-        profile = describe(manifest, &inputs, &target.cost, threads);
+        profile = describe(manifest, &inputs, &limits, threads);
         let mut session = Session::new(&loaded.executable, threads).map_err(Error::from)?;
         profile.measure(&mut session, &inputs, runs.max(1))?;
     } else {
-        profile = describe(manifest, &[], &target.cost, threads);
+        profile = describe(manifest, &[], &limits, threads);
     }
     if let Some(path) = &arguments.html {
-        let page = report::html(manifest, &profile, &target.cost, &target.cost_origin)?;
+        let page = report::html(manifest, &profile, &limits, &origin)?;
         write(path, page.as_bytes())?;
     }
+    show(arguments, manifest, &profile, (threads, &origin))
+}
+
+/// Prints what is known of the steps.
+fn show(
+    arguments: &Arguments,
+    manifest: &Manifest,
+    profile: &Profile,
+    (threads, origin): (usize, &str),
+) -> Outcome {
     let weights_bytes: u64 = manifest.weights.iter().map(|blob| blob.bytes).sum();
     let (time, floor_us) = profile.totals();
     if arguments.json {
@@ -93,22 +117,25 @@ pub fn run(arguments: &Arguments) -> Outcome {
             runs: profile.runs,
             time_us: (profile.runs > 0).then_some(time),
             floor_us,
-            machine_model: target.cost_origin,
+            machine_model: origin.to_string(),
             arena_bytes: profile.arena_bytes,
             weights_bytes,
             steps: &profile.rows,
         });
     }
     print_ports(manifest);
-    print_steps(&profile);
+    print_steps(profile);
     if profile.runs > 0 {
         println!(
             "time: {:.3} ms; at the limits of the machine ({}): {:.3} ms, {:.0} %",
             time / 1e3,
-            target.cost_origin,
+            origin,
             floor_us / 1e3,
             100.0 * floor_us / time.max(f64::MIN_POSITIVE)
         );
+    }
+    if profile.runs == 0 && floor_us > 0.0 {
+        println!("time at the limits of the machine ({origin}): {:.3} ms", floor_us / 1e3);
     }
     match profile.arena_bytes {
         Some(bytes) => println!("arena peak: {bytes} bytes"),
