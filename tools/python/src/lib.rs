@@ -5,9 +5,9 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`array`] | NumPy arrays and tensors |
-//! | [`program`] | `compile`, `load`, `Program`, `Session` |
-//! | [`language`] | `LanguageModel`, `Sequence`, `Completion` |
+//! | `array` | NumPy arrays and tensors |
+//! | `program` | `compile`, `load`, `Program`, `Session` |
+//! | `language` | `LanguageModel`, `Sequence`, `Completion` |
 
 mod array;
 mod language;
